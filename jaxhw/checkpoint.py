@@ -1,0 +1,109 @@
+"""Checkpoints through Orbax: written in the background, complete or absent, readable on other devices."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxhw.errors import UserError
+
+PyTree = Any
+
+
+class Checkpoints:
+    """The checkpoints of one workdir; the newest ``keep`` of them stay.
+
+    A checkpoint is written beside its final name and renamed when it is complete, so that a process that dies at
+    any moment leaves the previous one whole.
+    """
+
+    def __init__(self, workdir: str | Path, keep: int = 2):
+        self.folder = Path(workdir).absolute() / "checkpoints"
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, step_prefix="step")
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def path(self) -> Path | None:
+        """Where the newest complete checkpoint lies."""
+        return None if self.latest() is None else self.folder / f"step_{self.latest()}"
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Starts writing; returns when the values are copied from the devices.
+
+        Raises:
+          UserError: this or the previous write failed (disk full, permissions).
+        """
+        with _readable_errors(self):
+            if step != self.latest():
+                self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is complete. Raises as ``save`` does."""
+        with _readable_errors(self):
+            self._manager.wait_until_finished()
+
+    def restore(self, abstract: PyTree) -> PyTree:
+        """The newest checkpoint, laid out as ``abstract`` (ShapeDtypeStructs with shardings, or arrays) says.
+
+        Raises:
+          UserError: it does not fit ``abstract``, or its files are damaged.
+        """
+        try:
+            return self._manager.restore(self.latest(), args=ocp.args.StandardRestore(abstract))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"{self.path()} cannot be restored: {_line(error)}") from error
+
+    def abstract(self, sharding: jax.sharding.Sharding) -> PyTree:
+        """The newest checkpoint's own tree, as nested dicts, to give to ``restore``."""
+        return abstract_like(self._manager.item_metadata(self.latest()), sharding)
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def restore_variables(workdir: str | Path, sharding: jax.sharding.Sharding) -> PyTree:
+    """What evaluation needs of a workdir's newest checkpoint: {"params", "model_state"}, averaged ones if kept.
+
+    Raises:
+      UserError: the workdir holds no complete checkpoint.
+    """
+    checkpoints = Checkpoints(workdir)
+    if checkpoints.latest() is None:
+        raise UserError(f"{workdir} holds no complete checkpoint yet")
+    state = checkpoints.restore(checkpoints.abstract(sharding))
+    checkpoints.close()
+    return state["ema"] or {name: state[name] for name in ("params", "model_state")}
+
+
+class _readable_errors:
+    """Turns what a failed write raises (OSError, tensorstore's ValueError, ...) into one line."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self.checkpoints = checkpoints
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, Exception):
+            last = self.checkpoints.path()
+            kept = f"the last complete one is {last}" if last else "there is no complete one yet"
+            folder = self.checkpoints.folder
+            raise UserError(f"cannot write a checkpoint in {folder}: {_line(error)}; {kept}") from error
+
+
+def abstract_like(state: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """Shapes, types and one sharding for every leaf: what ``restore`` needs."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+
+
+def _line(error: BaseException) -> str:
+    """The cause's first line, shortened."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip().split("\n")[0]
+    return text if len(text) < 300 else text[:297] + "..."

@@ -1,0 +1,47 @@
+"""Scores a run's newest checkpoint on exactly every image of a split.
+
+jaxhw eval --workdir=runs/vit
+jaxhw eval --workdir=runs/vit --split=val
+jaxhw eval --workdir=runs/vit --dataset=folder:pictures --out=elsewhere
+"""
+
+import argparse
+from pathlib import Path
+
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--workdir, --split, --dataset, --out."""
+    parser.add_argument("--workdir", type=Path, required=True, help="the run")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="which images (default: test)")
+    parser.add_argument("--dataset", default="", help="another data set with the same classes")
+    parser.add_argument("--out", type=Path, help="where the confusion matrix goes (default: the workdir)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the numbers; writes the confusion matrix and the accuracy of each class."""
+    config = configs.load(args.workdir / "config.json")
+    from jaxhw.checkpoint import restore_variables
+    from jaxhw.vision.classify import Classify, read_labels, save_scores
+
+    with config.unlocked():
+        config.dataset = args.dataset or config.dataset
+        config.test = args.split == "test"
+    mesh = meshes.make_mesh()
+    names = read_labels(args.workdir)["names"]
+    task = Classify(config, mesh)
+    if task.names != names:
+        raise UserError(f"{config.dataset} has other classes than the run ({len(task.names)} against {len(names)})")
+    if args.split not in task.splits:
+        raise UserError(f"{args.workdir} held out no validation split (its config.validation is 0)")
+    scores = task.score(restore_variables(args.workdir, meshes.replicated(mesh)), args.split)
+    out = args.out or args.workdir
+    out.mkdir(parents=True, exist_ok=True)
+    save_scores(scores, names, out, args.split)
+    for name, value in scores.numbers(args.split).items():
+        print(f"{name:16} {value:.4f}")
+    print(f"{args.split}_images{'':{10 - len(args.split)}}{scores.images}")
+    print(f"written: {out / f'{args.split}_confusion.png'}, {out / f'{args.split}_classes.json'}")

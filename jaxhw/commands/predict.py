@@ -1,0 +1,34 @@
+"""Names what pictures show: the five most probable classes of each.
+
+jaxhw predict --workdir=runs/vit cat.jpg dog.png
+"""
+
+import argparse
+from pathlib import Path
+
+from jaxhw import mesh as meshes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--workdir and the pictures."""
+    parser.add_argument("--workdir", type=Path, required=True, help="the run")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files of any size")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints a block of five lines for each picture."""
+    import jax
+    import numpy as np
+
+    from jaxhw.checkpoint import restore_variables
+    from jaxhw.vision.classify import Predictor
+    from jaxhw.vision.folder import read_image
+
+    predictor = Predictor.from_workdir(args.workdir)
+    images = np.stack([read_image(path, predictor.image_size) for path in args.images])
+    variables = restore_variables(args.workdir, meshes.replicated(meshes.make_mesh(1)))
+    probabilities = np.asarray(jax.nn.softmax(jax.jit(predictor.logits)(variables, images)))
+    for path, row in zip(args.images, probabilities, strict=True):
+        print(path)
+        for index in np.argsort(-row)[:5]:
+            print(f"  {row[index]:7.2%}  {predictor.names[index]}")

@@ -1,0 +1,31 @@
+"""Searches hyperparameters on the validation split, then trains the winner once and tests it.
+
+jaxhw sweep --config=configs/sweep_vit.py --workdir=runs/sweep
+"""
+
+import argparse
+from pathlib import Path
+
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw import sweep
+from jaxhw.errors import UserError
+from jaxhw.main import use_compilation_cache
+
+TAKES_CONFIG = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: the config's flags and --workdir are all it takes."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs or continues the sweep."""
+    config, rest = configs.parse(args.flags, workdir="")
+    if not rest["workdir"]:
+        raise UserError("no workdir given; choose where the sweep goes with --workdir=DIR")
+    use_compilation_cache()
+    mesh = meshes.make_mesh(config.run.mesh.data)
+    meshes.check_batch_size(config.run.batch_size, mesh)
+    if not sweep.run(config, mesh, Path(rest["workdir"]).expanduser()):
+        print("stopped; the same command continues")

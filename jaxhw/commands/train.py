@@ -1,0 +1,19 @@
+"""Trains what a config describes; the same command again continues a stopped run.
+
+jaxhw train --config=configs/vit.py --workdir=runs/vit --config.optim.lr=0.001
+"""
+
+import argparse
+
+from jaxhw import main
+
+TAKES_CONFIG = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: the config's flags are read by :mod:`jaxhw.main`."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trains."""
+    main.run(args.flags)

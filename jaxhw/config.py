@@ -1,0 +1,184 @@
+"""Configs: ml_collections files, ``--config.key=value`` overrides, and their errors in one line.
+
+A config file defines ``get_config(variant="")``, which starts from a task's ``default_config`` and sets what
+its experiment changes. The dictionary is locked: a misspelt key is an error there and on the command line.
+"""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxhw import optim
+from jaxhw.errors import UserError
+
+
+def base(task: str) -> ConfigDict:
+    """The keys that every config has. A task's ``default_config`` adds its own.
+
+    ``steps`` or ``epochs`` (a float; ``steps`` wins) sets the length. ``eval_every`` and ``checkpoint_every``
+    count steps; 0 means once an epoch. ``batch_size`` is global: over all devices and processes.
+    """
+    return ConfigDict(
+        {
+            "task": task,
+            "seed": 0,
+            "steps": 0,
+            "epochs": 0.0,
+            "batch_size": 128,
+            "dtype": "float32",
+            "log_every": 50,
+            "eval_every": 0,
+            "checkpoint_every": 0,
+            "init_from": "",
+            "optim": optim.default_options(),
+            "mesh": {"data": -1},
+        }
+    ).lock()
+
+
+def parse(argv: Sequence[str], **strings: str) -> tuple[ConfigDict, dict[str, str]]:
+    """Reads ``--config=FILE[:variant]``, ``--config.key=value``... and further string flags from ``argv``.
+
+    Args:
+      argv: the arguments without the program's name.
+      **strings: name -> default of further flags, such as ``workdir=""``.
+
+    Returns:
+      The config, locked, and the further flags' values.
+
+    Raises:
+      UserError: no or missing file, an unknown flag, key or variant, a value of the wrong type.
+    """
+    argv = [_resolve(argument) for argument in argv]
+    chosen = [argument for argument in argv if re.match(r"--?config(=|$)", argument)]
+    if not chosen:
+        raise UserError("no config given; choose one with --config=FILE, for example --config=configs/vit.py:digits")
+    file = chosen[-1].partition("=")[2].split(":")[0]
+    if not os.path.isfile(file):
+        raise UserError(f"config file {file} does not exist")
+    _check_keys(_parse(chosen, {})[0], argv)
+    return _parse(argv, strings)
+
+
+def load(path: str | Path) -> ConfigDict:
+    """Reads a workdir's ``config.json`` back.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    path = Path(path)
+    try:
+        return _from_json(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} is no workdir: it has no {path.name}") from None
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def dump(config: ConfigDict) -> str:
+    """The text of ``config.json``, which :func:`load` reads."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:
+    """Makes a workdir this config's by writing its config.json, or checks that it already is.
+
+    Args:
+      ignore: keys (or prefixes ending in a dot) that may differ because no result depends on them.
+
+    Raises:
+      UserError: the workdir belongs to a config that differs elsewhere.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        differing = [line for line in differences(config, load(path)) if not line.startswith(ignore)]
+        if differing:
+            raise UserError(f"{workdir} belongs to another config ({'; '.join(differing)}); choose another --workdir")
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp")
+    partial.write_text(dump(config))
+    partial.replace(path)
+
+
+def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
+    """Lines such as ``optim.lr: 0.1 there, 0.2 here`` for every leaf that differs (theirs is 'there')."""
+    here, there = _leaves(_from_json(dump(ours))), _leaves(theirs)
+    keys = sorted(here.keys() | there.keys())
+    return [f"{k}: {there.get(k)} there, {here.get(k)} here" for k in keys if here.get(k) != there.get(k)]
+
+
+def _parse(argv: Sequence[str], strings: dict[str, str]) -> tuple[ConfigDict, dict[str, str]]:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=list(argv))
+    for name, default in strings.items():
+        flags.DEFINE_string(name, default, "", flag_values=values)
+    try:
+        rest = values(["jaxhw", *argv])[1:]
+        config = values.config
+    except UserError:
+        raise
+    except (flags.Error, AttributeError, TypeError, ValueError) as error:
+        raise UserError(_line(error)) from None
+    except (ImportError, KeyError, SyntaxError) as error:
+        raise UserError(f"config file fails: {type(error).__name__}: {_line(error)}") from None
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; options are written --config.key=value")
+    return config.lock(), {name: values[name].value for name in strings}
+
+
+def _resolve(argument: str) -> str:
+    """Lets ``--config=configs/x.py`` name the copy inside an installed package where the folder is elsewhere."""
+    match = re.fullmatch(r"(--?config=)(configs/[^:]+)(.*)", argument)
+    packaged = Path(__file__).parent / match[2] if match else None
+    if packaged and not os.path.exists(match[2]) and packaged.exists():
+        return f"{match[1]}{packaged}{match[3]}"
+    return argument
+
+
+def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
+    known = _leaves(config).keys() | _groups(config)
+    for argument in argv:
+        match = re.match(r"--?(?:no)?config\.([\w.]+)", argument)
+        if match and match[1] not in known:
+            close = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
+            hint = f"; did you mean config.{close[0]}?" if close else f"; its keys: {', '.join(sorted(config))}"
+            raise UserError(f"the config has no key config.{match[1]}{hint}")
+
+
+def _groups(config: ConfigDict, prefix: str = "") -> set[str]:
+    inner = {key: value for key, value in config.items() if isinstance(value, ConfigDict)}
+    return {f"{prefix}{key}" for key in inner}.union(*(_groups(v, f"{prefix}{k}.") for k, v in inner.items()))
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> dict:
+    leaves = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            leaves |= _leaves(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def _from_json(text: str) -> ConfigDict:
+    return ConfigDict(_tuples(json.loads(text))).lock()
+
+
+def _tuples(value):
+    """JSON knows lists only; configs hold tuples only."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's text; the last where ml_collections put a traceback into it."""
+    lines = [line for line in str(error).split("\n") if line.strip()] or [""]
+    return lines[-1] if "Traceback" in str(error) else lines[0]

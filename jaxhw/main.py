@@ -1,0 +1,59 @@
+"""Trains what a config describes: ``python -m jaxhw.main --config=configs/vit.py --workdir=runs/vit``.
+
+Flags: ``--config=FILE[:variant]``, ``--workdir=DIR``, ``--config.key=value`` for any key. The same command again
+continues a run that was stopped. Exit codes: 0 finished or stopped on request, 2 bad input.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxhw.errors import UserError, exit_code
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parses the flags, builds the task and trains it."""
+    import jax
+
+    from jaxhw import config as configs
+    from jaxhw import mesh as meshes
+    from jaxhw import task, train
+
+    use_compilation_cache()
+    config, rest = configs.parse(argv, workdir="")
+    if not rest["workdir"]:
+        raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
+    workdir = Path(rest["workdir"]).expanduser()
+    meshes.start_up()
+    mesh = meshes.make_mesh(config.mesh.data)
+    meshes.check_batch_size(config.batch_size, mesh)
+    results = train.run(task.make(config, mesh), config, mesh, workdir)
+    if results and jax.process_index() == 0:
+        print(summary(results, workdir))
+
+
+def summary(results: dict, workdir: Path) -> str:
+    """The last lines of a run: its final numbers and where its files lie."""
+    numbers = {name: value for name, value in results.items() if isinstance(value, float) and name != "epochs"}
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    pictures = ", ".join(str(path) for path in sorted(workdir.glob("*.png")))
+    return f"{shown}\nresults: {workdir / 'results.json'}\npictures: {pictures or 'none'}"
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in ``$JAX_COMPILATION_CACHE_DIR`` or ``~/.cache/jaxhw/xla``: a second start is quick."""
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/jaxhw/xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    return exit_code(lambda: run(sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

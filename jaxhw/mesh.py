@@ -1,0 +1,78 @@
+"""Devices: the mesh that programs run on, where arrays lie on it, and start-up across processes."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxhw.errors import UserError
+
+PyTree = Any
+
+
+def start_up() -> None:
+    """Joins the other processes when ``JAX_COORDINATOR_ADDRESS`` names their coordinator.
+
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say how many there are and which this is; on clusters that JAX
+    knows (SLURM, TPU pods, Kubernetes) they may be left out. Call before anything touches a device.
+    """
+    if not os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        return
+    count, index = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    jax.distributed.initialize(num_processes=count and int(count), process_id=index and int(index))
+
+
+def make_mesh(data: int = -1) -> Mesh:
+    """A mesh with the one axis ``data`` over the first ``data`` devices (-1: all of them).
+
+    Raises:
+      UserError: there are not that many devices.
+    """
+    devices = jax.devices()
+    count = len(devices) if data == -1 else data
+    if not 0 < count <= len(devices):
+        raise UserError(f"config.mesh.data={data}, but there are {len(devices)} devices; use -1 for all of them")
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises a UserError unless the mesh's devices divide the global batch."""
+    if batch_size < 1 or batch_size % mesh.size:
+        raise UserError(f"batch_size={batch_size} cannot be divided among {mesh.size} devices; use a multiple of them")
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_row(mesh: Mesh) -> NamedSharding:
+    """The first axis is divided among the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def my_rows(batch_size: int) -> slice:
+    """The rows of a global batch that this process supplies."""
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def put_rows(local: PyTree, mesh: Mesh) -> PyTree:
+    """Host arrays [rows of this process, ...] -> global device arrays [rows of all, ...]."""
+    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(by_row(mesh), rows), local)
+
+
+def on_mesh(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
+    """Evaluates ``make`` under jit with every result replicated over the mesh."""
+    return jax.jit(make, out_shardings=replicated(mesh))()
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set on any process. All processes must call it."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))

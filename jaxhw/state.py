@@ -1,0 +1,69 @@
+"""The state of a training run: one pytree that is stepped, checkpointed and evaluated."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+class Averages(flax.struct.PyTreeNode):
+    """Sums of the step's metrics on the device since the last log, so that no step waits for the host.
+
+    Attributes:
+      sums: name -> [] float32.
+      count: [] float32, the steps summed.
+      bad_step: [] int32, the first step whose loss was not finite, or -1.
+    """
+
+    sums: dict[str, jax.Array]
+    count: jax.Array
+    bad_step: jax.Array
+
+    @classmethod
+    def zeros(cls, names: list[str]) -> "Averages":
+        zero = jnp.zeros((), jnp.float32)
+        return cls({name: zero for name in names}, zero, jnp.full((), -1, jnp.int32))
+
+    def add(self, metrics: dict[str, jax.Array], step: jax.Array) -> "Averages":
+        sums = {name: self.sums[name] + value for name, value in metrics.items()}
+        first_bad = (self.bad_step < 0) & ~jnp.isfinite(metrics["loss"])
+        return Averages(sums, self.count + 1, jnp.where(first_bad, step, self.bad_step))
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step reads and writes.
+
+    Attributes:
+      step: [] int32, the steps taken.
+      params: what the optimiser updates.
+      model_state: what the forward pass updates (batch statistics).
+      opt_state: optax's state.
+      rng: typed PRNG key of the run; step t uses ``fold_in(rng, t)``.
+      averages: metrics since the last log. They are part of the state so that a resumed run logs the same lines.
+      ema: {"params", "model_state"} averaged over steps, or None.
+    """
+
+    step: jax.Array
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
+    rng: jax.Array
+    averages: Averages
+    ema: PyTree = None
+
+    @property
+    def variables(self) -> PyTree:
+        """What evaluation uses: {"params", "model_state"}, the averaged ones where the run keeps them."""
+        return self.ema or {"params": self.params, "model_state": self.model_state}
+
+
+def update_ema(ema: PyTree, new: PyTree, decay: float, step: jax.Array) -> PyTree:
+    """ema += (1 - d)(new - ema), with d = min(decay, (1 + t) / (10 + t)) so that early averages forget the start.
+
+    The warm-up of the decay is that of ``tf.train.ExponentialMovingAverage(num_updates=t)``.
+    """
+    rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, value: old + rate.astype(old.dtype) * (value - old), ema, new)

@@ -1,0 +1,66 @@
+"""What one training problem supplies. The loop in :mod:`jaxhw.train` knows nothing else of it."""
+
+import importlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxhw.errors import UserError
+
+PyTree = Any
+
+TASKS = {"classify": "jaxhw.vision.classify:Classify"}
+
+
+class Task(Protocol):
+    """A training problem: its variables, batches, loss and evaluation; no loops, no files but its artefacts.
+
+    Attributes:
+      unit: what a batch holds, for the progress bar ("images").
+      metric_names: what ``loss`` reports beside the loss itself; "loss" is among them.
+      steps: the length of the run.
+      steps_per_epoch: steps in which every example is seen once (a float), to label curves.
+    """
+
+    unit: str
+    metric_names: list[str]
+    steps: int
+    steps_per_epoch: float
+
+    def __init__(self, config: ConfigDict, mesh: Mesh):
+        """Checks the config and loads the data. Raises a UserError before anything is written."""
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        """(params, model_state) at the start."""
+
+    def batch(self, step: int) -> PyTree:
+        """This process's rows of batch ``step`` as host arrays: a pure function of (seed, step)."""
+
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: PyTree, rng: jax.Array
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        """([] loss, (new model_state, metrics)); ``metrics`` are [] floats and hold "loss"."""
+
+    def evaluate(self, variables: PyTree) -> dict[str, float]:
+        """Numbers for the curves while training; ``variables`` is ``TrainState.variables``."""
+
+    def describe(self, workdir: Path) -> None:
+        """Writes what makes the workdir self-contained (labels.json, scene.json) before the first step."""
+
+    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
+        """Writes the artefacts of a finished run; returns the final numbers for results.json."""
+
+
+def make(config: ConfigDict, mesh: Mesh) -> Task:
+    """The task that ``config.task`` names.
+
+    Raises:
+      UserError: there is none of that name, or the task refuses the config.
+    """
+    if config.task not in TASKS:
+        raise UserError(f"config.task={config.task!r} is unknown; choose one of {', '.join(sorted(TASKS))}")
+    module, name = TASKS[config.task].split(":")
+    return getattr(importlib.import_module(module), name)(config, mesh)

@@ -1,0 +1,253 @@
+"""The one training loop: step, log, evaluate, checkpoint, stop. It knows no image and no ray."""
+
+import contextlib
+import json
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxhw import checkpoint, metrics, optim
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw.errors import UserError
+from jaxhw.prefetch import Prefetcher
+from jaxhw.state import Averages, TrainState, update_ema
+from jaxhw.task import Task
+
+PyTree = Any
+Watch = Callable[[int, dict[str, float]], None]
+
+
+def init_state(task: Task, config: ConfigDict, rng: jax.Array) -> TrainState:
+    """The state before the first step; a pure function of the key, so that it can be traced for its shapes."""
+    init_rng, run_rng = jax.random.split(rng)
+    params, model_state = task.init(init_rng)
+    tx = optim.make(config.optim, task.steps)
+    variables = {"params": params, "model_state": model_state}
+    names = task.metric_names
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=model_state,
+        opt_state=tx.init(params),
+        rng=run_rng,
+        averages=Averages.zeros(names),
+        ema=jax.tree.map(jnp.copy, variables) if config.optim.ema else None,
+    )
+
+
+def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, jax.Array]]:
+    """The training step, jitted: (state, batch) -> (state, [] loss). The state's buffers are donated.
+
+    The batch is divided over the mesh and the program is written for one big device, so that means over the
+    batch, batch statistics among them, are global.
+    """
+    tx = optim.make(options, task.steps)
+
+    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
+        rng = jax.random.fold_in(state.rng, state.step)
+        value = jax.value_and_grad(task.loss, has_aux=True)
+        (loss, (model_state, numbers)), grads = value(state.params, state.model_state, batch, rng)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = {"params": params, "model_state": model_state}
+        ema = update_ema(state.ema, new, options.ema, state.step) if options.ema else None
+        averages = state.averages.add(numbers, state.step)
+        return TrainState(state.step + 1, params, model_state, opt_state, state.rng, averages, ema), loss
+
+    return jax.jit(step, donate_argnums=0)
+
+
+class Diverged(UserError):
+    """The loss is not finite any more."""
+
+
+def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch | None = None) -> dict[str, Any]:
+    """Trains until ``task.steps``, from the newest checkpoint in ``workdir`` if there is one.
+
+    Args:
+      watch: called with (step, numbers) after each evaluation; what it raises ends the run.
+
+    Returns:
+      The contents of results.json; empty when the run was asked to stop (SIGTERM, Ctrl-C) and has saved itself.
+
+    Raises:
+      Diverged: the loss is not finite.
+      UserError: the workdir belongs to another config, the disk is full.
+    """
+    began = time.perf_counter()
+    first = jax.process_index() == 0
+    if first:
+        configs.claim(workdir, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
+        task.describe(workdir)
+    checkpoints = checkpoint.Checkpoints(workdir)
+    state = _start(task, config, mesh, checkpoints)
+    start = int(state.step)
+    writer = metrics.Writer(workdir, start) if first else metrics.Silent()
+    began -= writer.elapsed
+    bar = metrics.progress(task.steps, start, config.batch_size, task.unit, show=first)
+    with contextlib.ExitStack() as closing:
+        for closable in (checkpoints, writer, bar):
+            closing.callback(closable.close)
+        stop = closing.enter_context(_Stop())
+        loop = _Loop(task, config, mesh, checkpoints, writer, bar, began, stop, watch)
+        state = loop.run(state, start)
+        checkpoints.wait()
+        if int(state.step) < task.steps:
+            bar.write(f"stopped at step {int(state.step)} of {task.steps}; the same command continues from there")
+            return {}
+        return _finish(task, config, state, workdir, time.perf_counter() - began, first)
+
+
+class _Loop:
+    """The steps between restoring and finishing, and what happens every so many of them."""
+
+    def __init__(self, task, config, mesh, checkpoints, writer, bar, began, stop, watch):
+        self.task, self.config, self.mesh = task, config, mesh
+        self.checkpoints, self.writer, self.bar, self.began = checkpoints, writer, bar, began
+        self.stop, self.watch = stop, watch
+        self.schedule = optim.schedule(config.optim, task.steps)
+        epoch = max(1, round(task.steps_per_epoch))
+        self.eval_every = config.eval_every or epoch
+        self.checkpoint_every = config.checkpoint_every or epoch
+        self.zeros = meshes.on_mesh(lambda: Averages.zeros(task.metric_names), mesh)
+        self.logged_at = time.perf_counter()
+        self.logged_step = None
+
+    def run(self, state: TrainState, start: int) -> TrainState:
+        step = make_step(self.task, self.config.optim)
+        running: deque[jax.Array] = deque()
+        self.logged_step = start
+        with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), start, self.task.steps) as batches:
+            for done, batch in enumerate(batches, start + 1):
+                state, loss = step(state, batch)
+                running.append(loss)
+                if len(running) > 2:  # let the host run ahead by two steps, not by the whole epoch
+                    running.popleft().block_until_ready()
+                if done == start + 1:
+                    loss.block_until_ready()
+                    self.bar.write(f"first step after {time.perf_counter() - self.began:.1f} s")
+                self.bar.update(self.config.batch_size)
+                state = self.after(state, done)
+                if self.stop.requested(self._due(done, self.config.log_every)):
+                    self._save(state, done)
+                    break
+        return state
+
+    def after(self, state: TrainState, done: int) -> TrainState:
+        if self._due(done, self.config.log_every):
+            state = self._log(state, done)
+        if self._due(done, self.eval_every):
+            self._evaluate(state, done)
+        if self._due(done, self.checkpoint_every):
+            self._save(state, done)
+        return state
+
+    def _due(self, done: int, every: int) -> bool:
+        return done % every == 0 or done == self.task.steps
+
+    def _log(self, state: TrainState, done: int) -> TrainState:
+        self._check_finite(state)
+        averages = jax.device_get(state.averages)
+        numbers = {name: float(value / averages.count) for name, value in averages.sums.items()}
+        now = time.perf_counter()
+        numbers["lr"] = float(self.schedule(done - 1))
+        rate = (done - self.logged_step) * self.config.batch_size / (now - self.logged_at)
+        numbers[f"{self.task.unit}_per_second"] = rate
+        self._write(done, numbers)
+        self.bar.set_postfix(loss=f"{numbers['loss']:.3f}", refresh=False)
+        self.logged_at, self.logged_step = time.perf_counter(), done
+        return state.replace(averages=jax.tree.map(jnp.copy, self.zeros))
+
+    def _evaluate(self, state: TrainState, done: int) -> None:
+        self._check_finite(state)
+        started = time.perf_counter()
+        numbers = self.task.evaluate(state.variables)
+        self._write(done, numbers)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        self.bar.write(f"step {done}  epoch {done / self.task.steps_per_epoch:.1f}  {shown}")
+        if self.watch:
+            self.watch(done, numbers)
+        self.logged_at += time.perf_counter() - started  # the throughput is that of training alone
+
+    def _save(self, state: TrainState, done: int) -> None:
+        self._check_finite(state)
+        started = time.perf_counter()
+        self.checkpoints.save(done, state)
+        self.logged_at += time.perf_counter() - started
+
+    def _write(self, done: int, numbers: dict[str, float]) -> None:
+        epoch = {"epoch": done / self.task.steps_per_epoch}
+        self.writer.write(done, time.perf_counter() - self.began, epoch | numbers)
+
+    def _check_finite(self, state: TrainState) -> None:
+        bad = int(state.averages.bad_step)
+        if bad >= 0:
+            self.checkpoints.wait()
+            good = self.checkpoints.path()
+            saved = f"the last good checkpoint is {good}" if good else "no checkpoint was written before it"
+            raise Diverged(f"the loss is not finite at step {bad + 1}; {saved}; lower optim.lr or set optim.clip_norm")
+
+
+class _Stop:
+    """Remembers SIGTERM and Ctrl-C, so that the loop can end between two steps. A second Ctrl-C ends at once."""
+
+    def __init__(self):
+        self._asked = False
+
+    def __enter__(self):
+        self._old = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
+                self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def requested(self, meeting: bool) -> bool:
+        """Whether to stop now; several processes agree on it only where all of them meet, at every log."""
+        if jax.process_count() == 1:
+            return self._asked
+        return meeting and meshes.any_process(self._asked)
+
+
+def _start(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints) -> TrainState:
+    def make() -> TrainState:
+        return init_state(task, config, jax.random.key(config.seed))
+
+    if checkpoints.latest() is None:
+        return meshes.on_mesh(make, mesh)
+    return checkpoints.restore(checkpoint.abstract_like(jax.eval_shape(make), meshes.replicated(mesh)))
+
+
+def _finish(task, config, state, workdir: Path, seconds: float, first: bool) -> dict[str, Any]:
+    results = {
+        "task": config.task,
+        "seed": config.seed,
+        "steps": task.steps,
+        "epochs": round(task.steps / task.steps_per_epoch, 3),
+        "seconds": round(seconds, 1),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "revision": metrics.revision(),
+        **task.finish(state.variables, workdir),
+    }
+    if first:
+        (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results

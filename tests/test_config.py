@@ -1,0 +1,86 @@
+import pytest
+from ml_collections import ConfigDict
+
+from jaxhw import config as configs
+from jaxhw.errors import UserError
+
+FILE = """
+from jaxhw import config
+def get_config(variant=""):
+    c = config.base("toy")
+    if variant == "typo":
+        c.batch_sise = 3
+    if variant not in ("", "typo"):
+        raise ValueError(f"no variant {variant!r}")
+    return c
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    (tmp_path / "c.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+
+
+def parse(*argv):
+    return configs.parse(argv, workdir="")
+
+
+def test_overrides_take_the_types_of_what_they_replace(file):
+    flags = ["--config.seed=3", "--config.optim.lr=2", "--config.optim.nesterov=false"]
+    config, rest = parse("--config=c.py", "--workdir=x", "--config.optim.step_milestones=(0.5,0.75)", *flags)
+    assert (config.seed, config.optim.lr, config.optim.nesterov) == (3, 2.0, False)
+    assert config.optim.step_milestones == (0.5, 0.75) and rest == {"workdir": "x"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "no config given"),
+        (["--config=missing.py"], "missing.py does not exist"),
+        (["--config=c.py:nope"], "no variant 'nope'"),
+        (["--config=c.py:typo"], 'Did you mean "batch_size"'),
+        (["--config=c.py", "--config.sed=1"], "no key config.sed; did you mean config.seed"),
+        (["--config=c.py", "--config.optim.learning_rate=1"], "no key config.optim.learning_rate"),
+        (["--config=c.py", "--config.zzz.y=1"], "its keys: batch_size, "),
+        (["--config=c.py", "--config.seed=abc"], "config.seed=abc"),
+        (["--config=c.py", "--config.seed=1.5"], "config.seed=1.5"),
+        (["--config=c.py", "--config.optim=3"], "config.optim=3"),
+        (["--config=c.py", "--bogus=1"], "bogus"),
+        (["--config=c.py", "word"], "unexpected argument 'word'"),
+    ],
+)
+def test_errors_are_one_line(file, argv, message):
+    with pytest.raises(UserError) as caught:
+        parse(*argv)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_config_file_with_an_error_says_which(tmp_path):
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(UserError, match="nothing_of_that_name"):
+        parse(f"--config={tmp_path}/broken.py")
+
+
+def test_json_round_trip(tmp_path):
+    config = configs.base("toy")
+    configs.claim(tmp_path / "new", config)
+    back = configs.load(tmp_path / "new" / "config.json")
+    assert back.to_dict() == config.to_dict() and isinstance(back.optim.step_milestones, tuple)
+    assert configs.differences(config, back) == []
+
+
+def test_claim_names_what_differs_and_ignores_what_it_is_told(tmp_path):
+    configs.claim(tmp_path, ConfigDict({"a": 1, "b": {"c": (1, 2), "d": 0}}))
+    other = ConfigDict({"a": 1, "b": {"c": (1, 3), "d": 9}})
+    with pytest.raises(UserError, match=r"b.c: \(1, 2\) there, \(1, 3\) here\); choose another"):
+        configs.claim(tmp_path, other, ignore=("b.d:",))
+    configs.claim(tmp_path, other, ignore=("b.",))
+
+
+def test_load_says_what_is_no_workdir(tmp_path):
+    with pytest.raises(UserError, match="is no workdir"):
+        configs.load(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        configs.load(tmp_path / "config.json")

@@ -1,0 +1,175 @@
+"""Optimisers and schedules against torch.optim (golden/optim.py) and against closed forms."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxhw import optim
+from jaxhw.errors import UserError
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "optim.npz")
+STEPS = 20
+SGD = {"name": "sgd", "lr": 0.01, "momentum": 0.9}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    """So that a wrong formula can't hide behind rounding: 1 - 0.999 alone costs Adam 1e-5 in float32."""
+    with jax.enable_x64(True):
+        yield
+
+
+def start():
+    """The golden problem's parameters under the names that flax gives."""
+    init = {k: jnp.asarray(GOLDEN[f"init/{k}"]) for k in ("w1", "b1", "w2", "b2")}
+    return {"in": {"kernel": init["w1"], "bias": init["b1"]}, "out": {"kernel": init["w2"], "bias": init["b2"]}}
+
+
+def loss(p):
+    x, y = GOLDEN["x"], GOLDEN["y"]
+    out = jnp.tanh(x @ p["in"]["kernel"] + p["in"]["bias"]) @ p["out"]["kernel"] + p["out"]["bias"]
+    return jnp.mean(jnp.sum((out - y) ** 2, 1))
+
+
+def train(options):
+    """Parameters after 20 steps and the loss before each."""
+    tx = optim.make(options, STEPS)
+
+    def step(carry, _):
+        p, state = carry
+        value, grads = jax.value_and_grad(loss)(p)
+        updates, state = tx.update(grads, state, p)
+        return (optax.apply_updates(p, updates), state), value
+
+    (p, _), losses = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=STEPS))(start())
+    return p, losses
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    {
+        "adam": {"name": "adam", "lr": 0.02, "weight_decay": 0.1},
+        "adamw": {"name": "adamw", "lr": 0.02, "weight_decay": 0.1},
+        "adamw_norm_bias": {"name": "adamw", "lr": 0.02, "weight_decay": 0.5, "decay_exclude": "norm_bias"},
+        "sgd_nesterov": SGD | {"weight_decay": 0.05},
+        "sgd_plain": SGD | {"weight_decay": 0.05, "nesterov": False},
+        "sgd_norm_bias": SGD | {"weight_decay": 0.2, "decay_exclude": "norm_bias"},
+        "clip": {"name": "sgd", "lr": 0.02, "momentum": 0.5, "clip_norm": 2.0},
+        "onecycle_adam": {"name": "adam", "lr": 0.02, "schedule": "onecycle"},
+    }.items(),
+)
+def test_twenty_steps_equal_torch(name, options):
+    p, losses = train(options)
+    got = {"w1": p["in"]["kernel"], "b1": p["in"]["bias"], "w2": p["out"]["kernel"], "b2": p["out"]["bias"]}
+    np.testing.assert_allclose(losses, GOLDEN[f"{name}/losses"], rtol=1e-6)
+    for key, value in got.items():
+        np.testing.assert_allclose(value, GOLDEN[f"{name}/{key}"], atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    {
+        "onecycle": {"schedule": "onecycle"},
+        "onecycle_early": {"schedule": "onecycle", "onecycle_peak": 0.1},
+        "step": {"schedule": "step", "step_milestones": (0.25, 0.5, 0.75), "step_gamma": 0.2},
+        "multistep": {"schedule": "step"},
+        "cosine": {"schedule": "cosine", "end_lr": 0.01},
+    }.items(),
+)
+def test_rates_equal_torch(name, options):
+    rate = optim.schedule({"lr": 0.1} | options, 100)
+    np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(100)), GOLDEN[f"rate/{name}"], rtol=1e-6)
+    assert float(rate(7)) == pytest.approx(GOLDEN[f"rate/{name}"][7])  # a Python int will do
+
+
+def test_cosine_with_warmup():
+    rate = optim.schedule({"lr": 0.4, "schedule": "cosine", "warmup_steps": 10, "end_lr": 0.05}, 110)
+    step = np.arange(110)
+    cosine = 0.02 + 0.38 * (1 + np.cos(np.pi * (step - 10) / 100)) / 2
+    expected = np.where(step < 10, 0.04 * step, cosine)
+    np.testing.assert_allclose(jax.vmap(rate)(jnp.asarray(step)), expected, rtol=1e-6)
+
+
+def test_warmup_under_milestones_leaves_them_where_they_are():
+    rate = optim.schedule({"lr": 1.0, "schedule": "step", "step_milestones": [0.5], "warmup_steps": 4}, 10)
+    np.testing.assert_allclose([rate(s) for s in range(10)], [0, 0.25, 0.5, 0.75, 1, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_onecycle_is_finite_however_short(steps):
+    rate = optim.schedule({"lr": 1.0, "schedule": "onecycle"}, steps)
+    assert all(0 < float(rate(s)) <= 1 for s in range(steps))
+
+
+def test_lars_against_the_paper():
+    """v <- m v + lr eta |w| / |d| d with d = g + wd w; biases: momentum SGD without decay or trust ratio.
+
+    The paper's denominator is |g| + wd |w|, which differs where gradient and weights are not parallel; SimCLR's is |d|.
+    """
+    lr, m, wd, eta = 0.02, 0.9, 0.1, 1e-3
+    p = {k: GOLDEN[f"init/{k}"].copy() for k in ("w1", "b1", "w2", "b2")}
+    v = {k: np.zeros_like(a) for k, a in p.items()}
+    x, y = GOLDEN["x"], GOLDEN["y"]
+    for _ in range(STEPS):
+        h = np.tanh(x @ p["w1"] + p["b1"])
+        dy = 2 * (h @ p["w2"] + p["b2"] - y) / len(x)
+        dh = dy @ p["w2"].T * (1 - h**2)
+        for k, g in {"w1": x.T @ dh, "b1": dh.sum(0), "w2": h.T @ dy, "b2": dy.sum(0)}.items():
+            if k.startswith("w"):
+                g = g + wd * p[k]
+                g = g * eta * np.linalg.norm(p[k]) / np.linalg.norm(g)
+            v[k] = m * v[k] + lr * g
+        p = {k: p[k] - v[k] for k in p}
+    got, _ = train({"name": "lars", "lr": lr, "weight_decay": wd})
+    np.testing.assert_allclose(got["in"]["kernel"], p["w1"], atol=1e-9)
+    np.testing.assert_allclose(got["in"]["bias"], p["b1"], atol=1e-9)
+
+
+def test_lars_leaves_a_zero_tensor_trainable():
+    p = {"kernel": jnp.zeros((2, 2))}
+    tx = optim.make({"name": "lars", "lr": 0.1}, 5)
+    updates, _ = tx.update({"kernel": jnp.ones((2, 2))}, tx.init(p), p)
+    np.testing.assert_allclose(updates["kernel"], -0.1)
+
+
+def test_is_weight():
+    params = {
+        "attention": {"query": {"kernel": jnp.zeros((4, 2, 2)), "bias": jnp.zeros((2, 2))}},
+        "norm": {"scale": jnp.zeros(4), "bias": jnp.zeros(4)},
+        "position": jnp.zeros((1, 5, 4)),
+    }
+    assert optim.is_weight(params) == {
+        "attention": {"query": {"kernel": True, "bias": False}},
+        "norm": {"scale": False, "bias": False},
+        "position": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "adma"}, "optim.name is 'adma': choose one of adam, adamw, sgd, lars"),
+        ({"schedule": "poly"}, "optim.schedule is 'poly'"),
+        ({"decay_exclude": "bias"}, "optim.decay_exclude is 'bias'"),
+        ({"learning_rate": 0.1}, "unknown key optim.learning_rate"),
+        ({"lr": -0.1}, "optim.lr is -0.1: it must be a finite number of at least 0"),
+        ({"lr": float("nan")}, "optim.lr is nan"),
+        ({"lr": "0.1"}, "optim.lr is '0.1'"),
+        ({"weight_decay": None}, "optim.weight_decay is None"),
+        ({"momentum": 1.0}, "optim.momentum is 1.0"),
+        ({"warmup_steps": 10}, "optim.warmup_steps is 10: it must be at least 0 and less than the run's 10 steps"),
+        ({"schedule": "onecycle", "warmup_steps": 2}, "onecycle warms up by itself"),
+        ({"step_milestones": (0.5, 60)}, "optim.step_milestones is (0.5, 60): it must be fractions"),
+        ({"step_milestones": 0.5}, "optim.step_milestones is 0.5"),
+        ({"lr": (0.1, 0.2)}, "optim.lr is (0.1, 0.2)"),
+    ],
+)
+def test_bad_options_are_one_clear_line(options, message):
+    for build in (optim.make, optim.schedule):
+        with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+            build(options, 10)
+        assert message in str(error.value)

@@ -1,0 +1,173 @@
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhw import checkpoint, metrics, train
+from jaxhw import mesh as meshes
+from jaxhw.errors import UserError
+from tests.toy import Toy, toy_config
+
+
+class Signalled(Toy):
+    """Sends itself a signal in the evaluation after step ``at``."""
+
+    at, number, evaluations = 12, signal.SIGTERM, 0
+
+    def evaluate(self, variables):
+        self.evaluations += 1
+        if self.evaluations * self.config.eval_every == self.at:
+            os.kill(os.getpid(), self.number)
+        return super().evaluate(variables)
+
+
+def run(workdir, kind=Toy, devices=1, **changes):
+    config, mesh = toy_config(**changes), meshes.make_mesh(devices)
+    results = train.run(kind(config, mesh), config, mesh, workdir)
+    return results, metrics.read(workdir / "metrics.jsonl")
+
+
+def final_state(workdir):
+    checkpoints = checkpoint.Checkpoints(workdir)
+    return checkpoints.restore(checkpoints.abstract(meshes.replicated(meshes.make_mesh(1))))
+
+
+def without_clock(lines):
+    return [{k: v for k, v in line.items() if k not in ("time", "rows_per_second")} for line in lines]
+
+
+def assert_same(a, b):
+    key = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(key(x), key(y))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    results, lines = run(workdir, optim={"ema": 0.9})
+    return workdir, results, lines
+
+
+def test_it_learns_and_reports(whole):
+    workdir, results, lines = whole
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 6 and losses[-1] < 0.5 * losses[0]
+    assert [line["step"] for line in lines if "val_error" in line] == [4, 8, 12, 16, 20, 24, 28, 30]
+    saved = json.loads((workdir / "results.json").read_text())
+    assert saved == results and saved["steps"] == 30 and saved["seed"] == 0 and saved["parameters"] == 4
+    assert {"config.json", "scene.json", "tensorboard", "checkpoints"} <= {p.name for p in workdir.iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_continues_bit_for_bit(whole, tmp_path, number):
+    """12 steps, a signal, 18 steps: the same lines and the same state as 30 steps."""
+    kind = type("Stop", (Signalled,), {"number": number})
+    results, lines = run(tmp_path, kind, optim={"ema": 0.9})
+    assert results == {} and lines[-1]["step"] == 12 and not (tmp_path / "results.json").exists()
+    assert int(final_state(tmp_path)["step"]) == 12
+    results, lines = run(tmp_path, optim={"ema": 0.9})
+    assert results["steps"] == 30
+    assert without_clock(lines) == without_clock(whole[2])
+    assert_same(final_state(tmp_path), final_state(whole[0]))
+
+
+def test_the_clock_goes_on_after_a_stop(tmp_path):
+    kind = type("Stop", (Signalled,), {"at": 8})
+    _, before = run(tmp_path, kind)
+    results, after = run(tmp_path)
+    assert after[: len(before)] == before and after[len(before)]["time"] >= before[-1]["time"]
+    assert results["seconds"] >= round(before[-1]["time"], 1)
+
+
+def test_lines_after_the_last_checkpoint_are_written_once(whole, tmp_path):
+    """What kill -9 leaves: lines beyond the checkpoint and a torn one. They are dropped and come again, equal."""
+    run(tmp_path, type("Stop", (Signalled,), {"at": 20}), optim={"ema": 0.9})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 25, "time": 9, "loss": 123.0}\n{"step": 30, "ti')
+    _, lines = run(tmp_path, optim={"ema": 0.9})
+    assert without_clock(lines) == without_clock(whole[2])
+
+
+def test_a_finished_run_is_not_trained_again(whole):
+    workdir, results, lines = whole
+    again, lines_again = run(workdir, optim={"ema": 0.9})
+    assert lines_again == lines and again["val_error"] == results["val_error"]
+
+
+def test_the_step_is_traced_once(tmp_path, monkeypatch):
+    calls = []
+    original = Toy.loss
+    monkeypatch.setattr(Toy, "loss", lambda self, *args: (calls.append(1), original(self, *args))[1])
+    run(tmp_path)
+    assert len(calls) == 1
+
+
+def test_the_step_donates_its_state():
+    config, mesh = toy_config(), meshes.make_mesh(1)
+    task = Toy(config, mesh)
+    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    train.make_step(task, config.optim)(state, meshes.put_rows(task.batch(0), mesh))
+    assert state.params["w"].is_deleted()
+
+
+def test_no_step_waits_for_the_host(tmp_path):
+    """Between logs nothing is fetched: the step runs under a guard against device-to-host transfers."""
+    config, mesh = toy_config(), meshes.make_mesh(1)
+    task = Toy(config, mesh)
+    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    step = train.make_step(task, config.optim)
+    batches = [meshes.put_rows(task.batch(i), mesh) for i in range(3)]
+    with jax.transfer_guard("disallow"):
+        for batch in batches:
+            state, _ = step(state, batch)
+    assert int(state.step) == 3
+
+
+def test_eight_devices_give_what_one_gives(tmp_path):
+    _, one = run(tmp_path / "one")
+    _, eight = run(tmp_path / "eight", devices=8)
+    for a, b in zip(without_clock(one), without_clock(eight), strict=True):
+        assert a.keys() == b.keys()
+        np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-5)
+
+
+def test_a_run_moves_to_another_number_of_devices(whole, tmp_path):
+    run(tmp_path, type("Stop", (Signalled,), {"at": 8}), optim={"ema": 0.9})
+    _, lines = run(tmp_path, devices=4, optim={"ema": 0.9})
+    assert lines[-1]["val_error"] == pytest.approx(whole[2][-1]["val_error"], rel=1e-4)
+
+
+def test_nan_names_the_step_and_the_good_checkpoint(tmp_path):
+    kind = type("Nan", (Toy,), {"nan_from": 20})
+    with pytest.raises(UserError, match=r"not finite at step 21; the last good checkpoint is .*step_18;") as caught:
+        run(tmp_path, kind)
+    assert "\n" not in str(caught.value)
+    assert int(final_state(tmp_path)["step"]) == 18
+
+
+def test_nan_before_any_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="not finite at step 2; no checkpoint was written"):
+        run(tmp_path, type("Nan", (Toy,), {"nan_from": 1}))
+
+
+def test_a_workdir_of_another_config_is_refused(whole):
+    workdir, _, lines = whole
+    with pytest.raises(UserError, match=r"another config \(optim.ema: 0.9 there, 0.0 here; seed: 0 there, 1 here\)"):
+        run(workdir, seed=1)
+    assert metrics.read(workdir / "metrics.jsonl") == lines
+
+
+def test_ema_follows_the_closed_form(tmp_path):
+    """With a decay of 0.5 from step 8 on, and (1 + t) / (10 + t) before."""
+    from jaxhw.state import update_ema
+
+    ema, value = {"w": np.float32(0)}, 0.0
+    for t in range(20):
+        ema = update_ema(ema, {"w": np.float32(t)}, 0.5, np.int32(t))
+        d = min(0.5, (1 + t) / (10 + t))
+        value = d * value + (1 - d) * t
+    assert float(ema["w"]) == pytest.approx(value, rel=1e-5)
