@@ -1,0 +1,1 @@
+"""Images: data, augmentation, ResNet and ViT, classification."""

@@ -1,0 +1,83 @@
+"""From encoded pictures of any kind to square uint8 RGB, one at a time or many on demand."""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turns any mode into 8-bit RGB, upright by its EXIF orientation.
+
+    Transparency is composited on white. 16-bit grey keeps its upper 8 bits, where PIL's own conversion would clip.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # "I;16" and its byte orders, and "I", in which PIL holds some 16-bit files
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, size: int) -> np.ndarray:
+    """Resizes so that the shorter side is `size` (antialiased bilinear) and crops the centre: uint8 [size, size, 3]."""
+    image = to_rgb(image)
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+class LazyImages:
+    """n images of one size that are decoded when asked for: reads like an array, `images[indices]`.
+
+    Args:
+        decode: gives image i as uint8 [size, size, 3]; called from several threads at once.
+        n: how many there are.
+        size: pixels a side.
+    """
+
+    def __init__(self, decode: Callable[[int], np.ndarray], n: int, size: int):
+        self.shape = (n, size, size, 3)
+        self.nbytes = n * size * size * 3
+        self._decode = decode
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [k, size, size, 3] for k integer indices."""
+        out = np.empty((len(indices), *self.shape[1:]), np.uint8)
+
+        def put(slot: int, index: int) -> None:
+            out[slot] = self._decode(index)
+
+        done = decoding_pool().map(put, range(len(indices)), indices)
+        for _ in tqdm(done, "decoding images", len(indices), delay=3, leave=False):
+            pass
+        return out
+
+
+@functools.cache
+def decoding_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+
+
+def fits(nbytes: int, memory_limit: int | None) -> bool:
+    """Whether images of `nbytes` may be kept in memory: a quarter of what is available is theirs without a limit."""
+    return nbytes <= (quarter_of_memory() if memory_limit is None else memory_limit)
+
+
+def quarter_of_memory() -> int:
+    """A quarter of the memory in bytes: of what is available on Linux, of what is installed elsewhere."""
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024 // 4
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

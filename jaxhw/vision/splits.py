@@ -1,0 +1,42 @@
+"""Cutting a labelled set in two, class by class."""
+
+import numpy as np
+
+from jaxhw.errors import UserError
+
+
+def split_validation(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts a stratified validation split from n labelled examples; a pure function of its arguments.
+
+    The validation split has round(fraction * n) examples. Each class gives its share rounded down, and the classes
+    with the largest remainders one more, so that no class is off by more than one.
+
+    Args:
+        labels: int [n].
+        fraction: share of the examples that goes to validation, between 0 and 1.
+        seed: which examples are drawn within a class.
+
+    Returns:
+        (train_idx, val_idx): sorted int64 indices; together each of 0..n-1 once.
+
+    Raises:
+        UserError: if the fraction leaves either side empty.
+    """
+    labels = np.asarray(labels)
+    total = round(fraction * len(labels))
+    if not 0 < total < len(labels):
+        raise UserError(
+            f"a fraction of {fraction} cuts {len(labels)} images into {len(labels) - total} and {total}: "
+            "both sides need some; use more images or another fraction"
+        )
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = counts * (total / len(labels))
+    drawn = np.floor(shares).astype(int)
+    # Rounding first makes equal remainders equal whatever the last bit says; stable sorting then favours low classes.
+    by_remainder = np.argsort(-np.round(shares - drawn, 9), kind="stable")
+    drawn[by_remainder[: total - drawn.sum()]] += 1
+
+    rng = np.random.default_rng(seed)
+    val = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, drawn, strict=True)]
+    val_idx = np.sort(np.concatenate(val))
+    return np.setdiff1d(np.arange(len(labels)), val_idx), val_idx
