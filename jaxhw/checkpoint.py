@@ -1,5 +1,6 @@
 """Checkpoints through Orbax: written in the background, complete or absent, readable on other devices."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,26 @@ class Checkpoints:
     def save(self, step: int, state: PyTree) -> None:
         """Starts writing; returns when the values are copied from the devices.
 
+        A write that fails in the background raises in the next ``save`` or in ``wait``.
+
         Raises:
-          UserError: this or the previous write failed (disk full, permissions).
+          UserError: the disk has no room for it.
         """
-        with _readable_errors(self):
-            if step != self.latest():
-                self._manager.save(step, args=ocp.args.StandardSave(state))
+        if step != self.latest():
+            self._check_room(state)
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def _check_room(self, state: PyTree) -> None:
+        needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            kept = f"the last complete one is {self.path()}" if self.path() else "there is none yet"
+            sizes = f"it needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+            raise UserError(f"the disk has no room for a checkpoint in {self.folder}: {sizes}; {kept}")
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is complete. Raises as ``save`` does."""
-        with _readable_errors(self):
-            self._manager.wait_until_finished()
+        """Returns when the last checkpoint is complete."""
+        self._manager.wait_until_finished()
 
     def restore(self, abstract: PyTree) -> PyTree:
         """The newest checkpoint, laid out as ``abstract`` (ShapeDtypeStructs with shardings, or arrays) says.
@@ -77,23 +87,6 @@ def restore_variables(workdir: str | Path, sharding: jax.sharding.Sharding) -> P
     state = checkpoints.restore(checkpoints.abstract(sharding))
     checkpoints.close()
     return state["ema"] or {name: state[name] for name in ("params", "model_state")}
-
-
-class _readable_errors:
-    """Turns what a failed write raises (OSError, tensorstore's ValueError, ...) into one line."""
-
-    def __init__(self, checkpoints: Checkpoints):
-        self.checkpoints = checkpoints
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, Exception):
-            last = self.checkpoints.path()
-            kept = f"the last complete one is {last}" if last else "there is no complete one yet"
-            folder = self.checkpoints.folder
-            raise UserError(f"cannot write a checkpoint in {folder}: {_line(error)}; {kept}") from error
 
 
 def abstract_like(state: PyTree, sharding: jax.sharding.Sharding) -> PyTree:

@@ -1,8 +1,18 @@
 """The one exception that users see, and how entry points end."""
 
-import errno
+import os
+import re
 import sys
 from collections.abc import Callable
+
+# What a full or forbidden disk says, through OSError or through the checkpoint writer's own errors.
+DISK = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "Read-only file system",
+    "Permission denied",
+)
 
 
 class UserError(Exception):
@@ -15,10 +25,26 @@ def exit_code(function: Callable[[], None]) -> int:
         function()
         return 0
     except UserError as error:
-        line = str(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        reason = disk_failure(error)
+        if not reason:
             raise
-        line = f"cannot write {error.filename or 'the output'}: {error.strerror}"
-    print(f"error: {line}", file=sys.stderr)
-    return 2
+        print(f"error: {reason}; mend that and run the same command: what was complete stays", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(2)  # writers' threads and exit handlers would fail again, each with a traceback
+
+
+def disk_failure(error: BaseException | None) -> str:
+    """``cannot write PATH: No space left on device`` if that is what lies behind an error, else an empty string."""
+    found = ""
+    while error is not None:
+        reason = next((text for text in DISK if text in str(error)), "")
+        quoted = re.search(r'"(/[^"]+)"', str(error))
+        named = getattr(error, "filename", None) or (quoted and quoted[1])
+        if reason and named:
+            return f"cannot write {named}: {reason}"
+        found = found or (reason and f"cannot write the output: {reason}")
+        error = error.__cause__ or error.__context__
+    return found

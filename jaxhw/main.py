@@ -4,6 +4,7 @@ Flags: ``--config=FILE[:variant]``, ``--workdir=DIR``, ``--config.key=value`` fo
 continues a run that was stopped. Exit codes: 0 finished or stopped on request, 2 bad input.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ def run(argv: Sequence[str]) -> None:
     from jaxhw import mesh as meshes
     from jaxhw import task, train
 
-    use_compilation_cache()
+    set_up()
     config, rest = configs.parse(argv, workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
@@ -41,10 +42,14 @@ def summary(results: dict, workdir: Path) -> str:
     return f"{shown}\nresults: {workdir / 'results.json'}\npictures: {pictures or 'none'}"
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs in ``$JAX_COMPILATION_CACHE_DIR`` or ``~/.cache/jaxhw/xla``: a second start is quick."""
+def set_up() -> None:
+    """Keeps compiled programs in ``$JAX_COMPILATION_CACHE_DIR`` or ``~/.cache/jaxhw/xla``: a second start is quick.
+
+    Silences the checkpoint writer's log: what goes wrong there is raised as well.
+    """
     import jax
 
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/jaxhw/xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

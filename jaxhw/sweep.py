@@ -4,7 +4,8 @@ A sweep's workdir holds study.db (SQLite), trials/<parameters>/ (one workdir a t
 sweep.png. It can be stopped anywhere; the same command continues the trial that was running.
 """
 
-from collections.abc import Callable
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path) -> 
     """Trains one trial and tells the study; False when the run was stopped by a signal."""
     changes = {**trial.params, "test": False}
     folder = workdir / "trials" / label(trial.params)
-    tell: Callable = trial.study.tell
+    tell = trial.study.tell
 
     def watch(step: int, numbers: dict[str, float]) -> None:
         trial.report(numbers[config.metric], step)
@@ -114,15 +115,13 @@ def _open(config: ConfigDict, workdir: Path) -> optuna.Study:
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params, user_attrs={"continues": trial.number})
-    study.sampler = _sampler(config, seed=config.seed + len(study.trials))
+    if config.sampler == "grid" and not study.trials:
+        for values in itertools.product(*(values for _, _, *values in config.space)):
+            study.enqueue_trial(dict(zip((key for key, *_ in config.space), values, strict=True)))
+    sampler = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
+    study.sampler = sampler(seed=config.seed + len(study.trials))  # a resumed study draws anew
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
     return study
-
-
-def _sampler(config: ConfigDict, seed: int) -> optuna.samplers.BaseSampler:
-    if config.sampler == "grid":
-        return optuna.samplers.GridSampler({key: list(values) for key, _, *values in config.space}, seed=config.seed)
-    return {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}[config.sampler](seed=seed)
 
 
 def _distributions(config: ConfigDict) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -139,12 +138,8 @@ def _left(config: ConfigDict, study: optuna.Study) -> int:
     continued = {trial.user_attrs.get("continues") for trial in study.trials}
     waiting = optuna.trial.TrialState.WAITING
     done = [t for t in study.trials if t.number not in continued and t.state != waiting]
-    wanted = config.trials
-    if config.sampler == "grid":
-        wanted = 1
-        for _, _, *values in config.space:
-            wanted *= len(values)
-    return wanted - len(done)
+    grid = math.prod(len(values) for _, _, *values in config.space)
+    return (grid if config.sampler == "grid" else config.trials) - len(done)
 
 
 def _completed(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -174,7 +169,7 @@ def _report(config: ConfigDict, study: optuna.Study, workdir: Path) -> None:
 def _check(config: ConfigDict) -> None:
     if config.sampler not in SAMPLERS:
         raise UserError(f"config.sampler={config.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
-    if config.metric.startswith("val_") and not config.run.validation:
+    if not config.run.get("validation"):
         raise UserError("a sweep chooses on the validation split; set config.run.validation, for example to 0.1")
     for key, kind, *values in config.space:
         parent = config.run
@@ -182,7 +177,7 @@ def _check(config: ConfigDict) -> None:
             if not isinstance(parent, ConfigDict) or name not in parent:
                 raise UserError(f"config.space names {key}, which config.run does not have")
             parent = parent[name]
-        if kind not in ("log", "uniform", "choice") or not values:
+        if kind not in ("log", "uniform", "choice") or len(values) < 1 or (kind != "choice" and len(values) != 2):
             raise UserError(f"config.space: {key} needs 'log' or 'uniform' with low and high, or 'choice' with values")
         if config.sampler == "grid" and kind != "choice":
             raise UserError(f"config.space: a grid needs 'choice' and its values for {key}, not {kind!r}")

@@ -85,6 +85,7 @@ def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch 
       UserError: the workdir belongs to another config, the disk is full.
     """
     began = time.perf_counter()
+    optim.make(config.optim, task.steps)  # refuses bad options before anything is written
     first = jax.process_index() == 0
     if first:
         configs.claim(workdir, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
@@ -135,6 +136,7 @@ class _Loop:
                     running.popleft().block_until_ready()
                 if done == start + 1:
                     loss.block_until_ready()
+                    self.bar.unpause()  # the time left does not count the compilation
                     self.bar.write(f"first step after {time.perf_counter() - self.began:.1f} s")
                 self.bar.update(self.config.batch_size)
                 state = self.after(state, done)

@@ -13,6 +13,8 @@ from jaxhw import mesh as meshes
 def toy_config(**changes):
     config = configs.base("toy")
     config.optim.lr = 0.05
+    with config.unlocked():
+        config.update({"validation": 0.1, "test": True})
     config.update({"steps": 30, "batch_size": 8, "log_every": 5, "eval_every": 4, "checkpoint_every": 6})
     config.update(changes)
     return config.lock()
@@ -42,10 +44,12 @@ class Toy:
         return loss, ({"seen": model_state["seen"] + 1}, {"loss": loss, "size": jnp.abs(params["w"]).sum()})
 
     def evaluate(self, variables):
-        return {"val_error": float(jnp.abs(variables["params"]["w"] - jnp.arange(4.0)).max())}
+        error = float(jnp.abs(variables["params"]["w"] - jnp.arange(4.0)).max())
+        return {"val_error": error, "val_score": -error}
 
     def describe(self, workdir):
         (workdir / "scene.json").write_text(json.dumps({"rows": 4}))
 
     def finish(self, variables, workdir):
-        return self.evaluate(variables)
+        tested = {"test_error": self.evaluate(variables)["val_error"]} if self.config.test else {}
+        return self.evaluate(variables) | tested

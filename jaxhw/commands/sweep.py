@@ -10,7 +10,7 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import sweep
 from jaxhw.errors import UserError
-from jaxhw.main import use_compilation_cache
+from jaxhw.main import set_up
 
 TAKES_CONFIG = True
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     config, rest = configs.parse(args.flags, workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the sweep goes with --workdir=DIR")
-    use_compilation_cache()
+    set_up()
     mesh = meshes.make_mesh(config.run.mesh.data)
     meshes.check_batch_size(config.run.batch_size, mesh)
     if not sweep.run(config, mesh, Path(rest["workdir"]).expanduser()):

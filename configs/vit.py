@@ -1,0 +1,42 @@
+"""ViT on CIFAR-100: 11,139,844 parameters (width 192, depth 25, 6 heads of 64, MLP 384, patches of 4), CutMix.
+
+    python -m jaxhw.main --config=configs/vit.py --workdir=runs/vit
+
+The recipe is the course report's: Adam 4e-4 with coupled weight decay 1e-5, constant rate, batch 128, CutMix on
+every batch, 100 epochs; it reports 65.53 %. Differences: lambda comes from the exact box, and the report chose its
+hyperparameters on the test set.
+
+    --config=configs/vit.py:digits    a small ViT on scikit-learn's digits, the demo
+"""
+
+from jaxhw.vision import classify
+
+
+def get_config(variant: str = ""):
+    """``""`` is CIFAR-100, ``"digits"`` the demo."""
+    config = classify.default_config("vit")
+    if variant == "digits":
+        return digits(config)
+    if variant:
+        raise ValueError(f"configs/vit.py has no variant {variant!r}; it has digits")
+    config.dataset = "tfds:cifar100"
+    config.normalise = "cifar100"
+    config.epochs = 100.0
+    config.batch_size = 128
+    config.model.update({"patch": 4, "width": 192, "depth": 25, "heads": 6, "head_dim": 64, "mlp": 384})
+    config.optim.update({"name": "adam", "lr": 4e-4, "weight_decay": 1e-5, "schedule": "constant"})
+    config.augment.cutmix = 1.0
+    return config
+
+
+def digits(config):
+    """Thirty epochs on 1,437 digits of 8 x 8 pixels."""
+    config.dataset = "digits"
+    config.epochs = 30.0
+    config.batch_size = 64
+    config.log_every = 20
+    config.eval_every = 45
+    config.model.update({"patch": 2, "width": 64, "depth": 4, "heads": 4, "head_dim": 16, "mlp": 128})
+    config.optim.update({"name": "adamw", "lr": 1e-3, "weight_decay": 0.05, "schedule": "cosine", "warmup_steps": 50})
+    config.augment.crop, config.augment.pad = "pad", 1
+    return config

@@ -1,0 +1,72 @@
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhw import mesh as meshes
+from jaxhw.checkpoint import Checkpoints, abstract_like, restore_variables
+from jaxhw.errors import UserError
+
+STATE = {"params": {"w": jnp.arange(6.0).reshape(2, 3)}, "model_state": {}, "ema": None, "rng": jax.random.key(3)}
+
+
+def replicated(devices):
+    return meshes.replicated(meshes.make_mesh(devices))
+
+
+def test_it_restores_values_types_and_keys_on_other_devices(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest() is None and checkpoints.path() is None
+    checkpoints.save(5, STATE)
+    checkpoints.wait()
+    back = checkpoints.restore(abstract_like(STATE, replicated(4)))
+    assert len(back["params"]["w"].devices()) == 4
+    np.testing.assert_array_equal(back["params"]["w"], STATE["params"]["w"])
+    np.testing.assert_array_equal(jax.random.key_data(back["rng"]), jax.random.key_data(STATE["rng"]))
+    assert checkpoints.path() == tmp_path / "checkpoints" / "step_5" and checkpoints.path().is_dir()
+
+
+def test_the_newest_two_stay(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(step, STATE)
+    checkpoints.wait()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*")) == ["step_2", "step_3"]
+
+
+def test_an_incomplete_checkpoint_is_not_seen(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, STATE)
+    checkpoints.wait()
+    checkpoints.close()
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(folder / "step_1", folder / "step_2.orbax-checkpoint-tmp")
+    again = Checkpoints(tmp_path)
+    assert again.latest() == 1
+    assert "params" in again.restore(again.abstract(replicated(1)))
+
+
+def test_variables_are_the_averaged_ones_where_kept(tmp_path):
+    for name, ema in (("plain", None), ("ema", {"params": {"w": -STATE["params"]["w"]}, "model_state": {}})):
+        checkpoints = Checkpoints(tmp_path / name)
+        checkpoints.save(1, {**STATE, "ema": ema})
+        checkpoints.wait()
+    sign = [float(restore_variables(tmp_path / name, replicated(1))["params"]["w"][1, 2]) for name in ("plain", "ema")]
+    assert sign == [5.0, -5.0]
+
+
+def test_errors_are_one_line(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="holds no complete checkpoint"):
+        restore_variables(tmp_path / "empty", replicated(1))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, STATE)
+    checkpoints.wait()
+    other = {**STATE, "params": {"v": jnp.zeros(3)}}
+    with pytest.raises(UserError, match="step_1 cannot be restored") as caught:
+        checkpoints.restore(abstract_like(other, replicated(1)))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10))
+    with pytest.raises(UserError, match=r"no room for a checkpoint in .*; the last complete one is .*step_1$"):
+        checkpoints.save(2, STATE)

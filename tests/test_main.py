@@ -1,0 +1,163 @@
+"""The command line as a user meets it: exit codes, one-line errors, signals and kill -9, in processes of their own."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV = {**os.environ, "XLA_FLAGS": ""}
+SMALL = "--config.model.width=16 --config.model.depth=1 --config.model.heads=2 --config.model.mlp=16".split()
+
+
+def command(*argv):
+    return [sys.executable, "-m", "jaxhw", *map(str, argv)]
+
+
+def call(*argv):
+    return subprocess.run(command(*argv), capture_output=True, text=True, cwd=ROOT, env=ENV, timeout=300)
+
+
+def train_flags(workdir, *more):
+    return ["train", "--config=configs/vit.py:digits", f"--workdir={workdir}", *SMALL, *more]
+
+
+def lines(workdir):
+    path = workdir / "metrics.jsonl"
+    return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+
+
+def losses(workdir):
+    return {line["step"]: line["loss"] for line in lines(workdir) if "loss" in line}
+
+
+def wait_for(condition, process):
+    end = time.time() + 120
+    while not condition():
+        assert process.poll() is None and time.time() < end, process.communicate()
+        time.sleep(0.01)
+
+
+STEPS = ("--config.steps=60", "--config.log_every=5", "--config.checkpoint_every=7", "--config.eval_every=60")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("main") / "whole"
+    done = call(*train_flags(workdir, *STEPS))
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_a_run_ends_with_its_numbers_and_where_they_lie(whole):
+    workdir, printed = whole
+    assert "test_accuracy 0." in printed and str(workdir / "results.json") in printed
+    assert str(workdir / "curves.png") in printed
+    assert list(losses(workdir)) == list(range(5, 61, 5))
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_sigterm_saves_and_the_same_command_continues(whole, tmp_path):
+    workdir = tmp_path / "run"
+    process = subprocess.Popen(command(*train_flags(workdir, *STEPS)), cwd=ROOT, env=ENV, stderr=subprocess.PIPE)
+    wait_for(lambda: losses(workdir), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert not (workdir / "results.json").exists()
+    done = call(*train_flags(workdir, *STEPS))
+    assert done.returncode == 0, done.stderr
+    assert losses(workdir) == losses(whole[0])
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_only_what_came_after_the_last_checkpoint(whole, tmp_path):
+    """Killed at random moments, many of them within a checkpoint's writing, and started again until it is done."""
+    workdir, rng, kills = tmp_path / "run", random.Random(0), 0
+    for _ in range(40):
+        process = subprocess.Popen(
+            command(*train_flags(workdir, *STEPS)), cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        before = len(lines(workdir))
+        writing = list(workdir.glob("checkpoints/*tmp*"))
+        end = time.time() + 120
+        while process.poll() is None and time.time() < end:
+            new = list(workdir.glob("checkpoints/*tmp*"))
+            if (new and new != writing) or len(lines(workdir)) > before + 2:
+                time.sleep(rng.uniform(0, 0.03))
+                process.kill()
+                kills += 1
+                break
+            time.sleep(0.002)
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0 and kills >= 3
+    assert losses(workdir) == losses(whole[0])
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    """No file may grow past 60 KB: the numbers fit, a checkpoint does not."""
+    flags = train_flags(tmp_path / "run", *STEPS, "--config.model.width=128")
+    limited = ["sh", "-c", "trap '' XFSZ; ulimit -f 120; exec \"$@\"", "sh", *command(*flags)]
+    env = {**ENV, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and last.startswith("error: cannot write ") and "File too large" in last, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train"], "no config given"),
+        (["train", "--config=configs/vit.py:digits"], "no workdir given"),
+        (["train", "--config=configs/vit.py:digit", "--workdir=/tmp/x"], "no variant 'digit'"),
+        (
+            ["train", "--config=configs/vit.py:digits", "--workdir=/tmp/x", "--config.sede=1"],
+            "did you mean config.seed",
+        ),
+        (["train", "--config=configs/vit.py:digits", "--workdir=/tmp/x", "--config.batch_size=0"], "batch_size=0"),
+        (["eval", "--workdir=/nowhere"], "is no workdir"),
+        (["predict", "--workdir=/nowhere", "x.png"], "is no workdir"),
+        (["compare", "/nowhere", "--out=/tmp/x"], "/nowhere"),
+        (["frobnicate"], "invalid choice"),
+        (["eval"], "required: --workdir"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(argv, message):
+    done = call(*argv)
+    assert done.returncode == 2 and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_eval_predict_and_params(whole, tmp_path):
+    workdir, printed = whole
+    done = call("eval", f"--workdir={workdir}", f"--out={tmp_path}")
+    accuracy = json.loads((workdir / "results.json").read_text())["test_accuracy"]
+    assert done.returncode == 0 and f"{accuracy:.4f}" in done.stdout and "359" in done.stdout, done.stderr
+    assert (tmp_path / "test_confusion.png").exists()
+
+    Image.fromarray(np.full((30, 20), 200, np.uint8)).save(tmp_path / "grey.png")
+    done = call("predict", f"--workdir={workdir}", tmp_path / "grey.png")
+    rows = done.stdout.splitlines()
+    assert done.returncode == 0 and len(rows) == 6 and rows[0].endswith("grey.png"), done.stderr
+    shares = [float(row.split("%")[0]) for row in rows[1:]]
+    assert shares == sorted(shares, reverse=True) and {row.split()[-1] for row in rows[1:]} <= set("0123456789")
+
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
+    done = call("predict", f"--workdir={workdir}", tmp_path / "torn.png")
+    assert done.returncode == 2 and "torn.png" in done.stderr
+
+    done = call("params", "--config=configs/vit.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["Total", "11139844"]
+    done = call("params", "--config=configs/resnet18.py")
+    assert done.stdout.splitlines()[-1].split() == ["Total", "11227812"]

@@ -1,0 +1,121 @@
+import json
+import math
+import os
+import signal
+
+import optuna
+import pytest
+
+from jaxhw import mesh as meshes
+from jaxhw import sweep, task
+from jaxhw.errors import UserError
+from tests.toy import Toy, toy_config
+
+SPACE = (("optim.lr", "log", 1e-3, 1.0), ("optim.weight_decay", "choice", 0.0, 0.1))
+
+
+class Interrupted(Toy):
+    """Asks the process to stop in its ``at``-th evaluation, counted over all trials."""
+
+    seen, at = 0, None
+
+    def evaluate(self, variables):
+        Interrupted.seen += 1
+        if Interrupted.seen == Interrupted.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().evaluate(variables)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    monkeypatch.setitem(task.TASKS, "toy", "tests.test_sweep:Interrupted")
+    Interrupted.seen, Interrupted.at = 0, None
+
+
+def sweep_config(**changes):
+    config = sweep.default_config(toy_config(steps=12, checkpoint_every=4))
+    config.update({"metric": "val_score", "trials": 6, "space": SPACE, "winner": (("steps", 24), ("validation", 0.0))})
+    config.update(changes)
+    return config
+
+
+def run(config, workdir):
+    return sweep.run(config, meshes.make_mesh(1), workdir)
+
+
+def study(workdir):
+    return optuna.load_study(study_name="sweep", storage=f"sqlite:///{workdir}/study.db")
+
+
+def rows(workdir):
+    lines = (workdir / "table.md").read_text().splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_it_searches_then_trains_the_winner_and_only_then_tests(tmp_path):
+    assert run(sweep_config(prune=False), tmp_path)
+    trials = study(tmp_path).trials
+    assert len(trials) == 6 and all(t.state.is_finished() for t in trials)
+    for folder in (tmp_path / "trials").iterdir():
+        assert "test_error" not in json.loads((folder / "results.json").read_text())
+    winner = json.loads((tmp_path / "winner" / "results.json").read_text())
+    assert winner["steps"] == 24 and "test_error" in winner
+    chosen = json.loads((tmp_path / "winner" / "config.json").read_text())
+    best = max(trials, key=lambda t: t.value)
+    assert chosen["optim"]["lr"] == best.params["optim.lr"] and chosen["validation"] == 0
+    values = [float(row[3]) for row in rows(tmp_path)]
+    assert values == sorted(values, reverse=True) and values[0] == pytest.approx(best.value, abs=1e-4)
+    assert (tmp_path / "sweep.png").stat().st_size > 5000
+
+
+def test_a_grid_tries_every_combination(tmp_path):
+    space = (("optim.lr", "choice", 0.01, 0.1), ("optim.weight_decay", "choice", 0.0, 0.1, 0.2))
+    assert run(sweep_config(sampler="grid", space=space, prune=False), tmp_path)
+    tried = {(t.params["optim.lr"], t.params["optim.weight_decay"]) for t in study(tmp_path).trials}
+    assert tried == {(lr, wd) for lr in (0.01, 0.1) for wd in (0.0, 0.1, 0.2)}
+
+
+def test_it_stops_and_resumes_the_trial_that_was_running(tmp_path):
+    """Three evaluations a trial: the fifth is the second of trial 1. It continues from its checkpoint."""
+    Interrupted.at = 5
+    assert not run(sweep_config(prune=False, sampler="random"), tmp_path)
+    before = study(tmp_path).trials
+    assert [t.state.name for t in before] == ["COMPLETE", "RUNNING"]
+    Interrupted.at = None
+    assert run(sweep_config(prune=False, sampler="random"), tmp_path)
+    trials = study(tmp_path).trials
+    assert trials[2].params == before[1].params and trials[2].state.name == "COMPLETE"
+    assert len(rows(tmp_path)) == 6  # the cut-off one counts once
+    assert len({tuple(t.params.values()) for t in trials}) == 6
+    lines = (tmp_path / "trials" / sweep.label(before[1].params) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if "val_score" in line] == [4, 8, 12]
+
+
+def test_bad_trials_are_pruned_and_diverging_ones_fail(tmp_path, monkeypatch):
+    values = iter([1.0] * 12 + [0.0] * 12)
+    monkeypatch.setattr(Toy, "evaluate", lambda self, variables: {"val_score": next(values, 0.5), "val_error": 1.0})
+    assert run(sweep_config(trials=8), tmp_path)
+    assert "PRUNED" in {t.state.name for t in study(tmp_path).trials}
+    assert any(row[-1] == "pruned" and not math.isnan(float(row[-2])) for row in rows(tmp_path))
+    monkeypatch.setattr(Toy, "nan_from", 2)
+    with pytest.raises(UserError, match="no trial of .* completed"):
+        run(sweep_config(trials=2), tmp_path / "nan")
+    assert {t.state.name for t in study(tmp_path / "nan").trials} == {"FAIL"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler": "gird"}, "choose one of grid, random, tpe"),
+        ({"space": (("optim.lrr", "log", 1e-3, 1.0),)}, "names optim.lrr, which config.run does not have"),
+        ({"space": (("optim.lr", "lgo", 1e-3, 1.0),)}, "optim.lr needs 'log'"),
+        ({"space": (("optim.lr", "log", 1e-3),)}, "optim.lr needs 'log'"),
+        ({"sampler": "grid"}, "a grid needs 'choice'"),
+        ({"run": {"validation": 0.0}}, "chooses on the validation split"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, changes, message):
+    with pytest.raises(UserError) as caught:
+        run(sweep_config(**changes), tmp_path / "sweep")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "sweep").exists()
