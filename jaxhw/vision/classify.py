@@ -1,0 +1,156 @@
+"""Supervised classification: the task behind configs/vit.py and configs/resnet18.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw import plots
+from jaxhw.errors import UserError
+from jaxhw.vision import augment, datasets, loader, mixing, models
+from jaxhw.vision.evaluate import Evaluator, Scores
+
+PyTree = Any
+
+
+def default_config(model: str) -> ConfigDict:
+    """Every key of a classification config, with the options of ``model``; configs change what they need."""
+    config = configs.base("classify")
+    with config.unlocked():
+        config.update(
+            {
+                "dataset": "digits",  # tfds:NAME, folder:DIR or digits
+                "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
+                "image_size": 0,  # pixels; 0 is the set's own
+                "validation": 0.0,  # fraction of the training set held out, watched while training
+                "test": True,  # evaluate the test split (at the end; while training where validation is 0)
+                "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
+                "model": {"name": model, **models.options(model)},
+                "augment": augment.default_options(),
+            }
+        )
+    return config
+
+
+class Classify:
+    """Cross-entropy on labelled images; see :class:`jaxhw.task.Task` for what each method promises."""
+
+    unit = "images"
+    metric_names = ("loss", "accuracy")
+
+    def __init__(self, config: ConfigDict, mesh: Mesh):
+        self.config = config
+        where = config.data_dir or None
+        self.train = datasets.load(config.dataset, "train", config.image_size or None, where)
+        self.splits = {}
+        if config.validation:
+            chosen, held_out = datasets.split_validation(self.train.labels, config.validation, config.seed)
+            self.splits["val"] = self.train.subset(held_out)
+            self.train = self.train.subset(chosen)
+        if config.test:
+            self.splits["test"] = datasets.load(config.dataset, "test", self.train.image_size, where)
+        self.names = self.train.names
+        self.steps_per_epoch = len(self.train.labels) / config.batch_size
+        self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
+        if self.steps < 1:
+            raise UserError("the run has no steps; set config.steps or config.epochs")
+        self.predictor = Predictor(config, self.names, self.train.image_size)
+        self.augment = augment.standard(config.augment.to_dict())
+        self.evaluator = Evaluator(self.predictor.logits, len(self.names), config.batch_size, mesh)
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        size = self.train.image_size
+        variables = self.predictor.model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
+        return variables["params"], {k: v for k, v in variables.items() if k != "params"}
+
+    def batch(self, step: int) -> PyTree:
+        size = self.config.batch_size
+        indices = loader.batch_indices(self.config.seed, step, size, len(self.train.labels))
+        mine = indices[meshes.my_rows(size)]
+        return {"image": self.train.take(mine), "label": self.train.labels[mine]}
+
+    def loss(self, params, model_state, batch, rng):
+        options = self.config.augment
+        image_rng, mix_rng, dropout_rng = jax.random.split(rng, 3)
+        images = self.augment(jax.random.split(image_rng, len(batch["label"])), batch["image"])
+        targets = mixing.smooth(batch["label"], len(self.names), options.label_smoothing)
+        images, targets = mixing.mix(mix_rng, images, targets, options.mixup, options.cutmix, options.mix_probability)
+        logits, new_state = self.predictor.model.apply(
+            {"params": params, **model_state},
+            self.predictor.normalise(images),
+            train=True,
+            mutable=list(model_state),
+            rngs={"dropout": dropout_rng},
+        )
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        accuracy = (logits.argmax(-1) == targets.argmax(-1)).mean()
+        return loss, (new_state, {"loss": loss, "accuracy": accuracy})
+
+    def evaluate(self, variables: PyTree) -> dict[str, float]:
+        watched = "val" if "val" in self.splits else "test"
+        return self.score(variables, watched).numbers(watched) if watched in self.splits else {}
+
+    def score(self, variables: PyTree, split: str) -> Scores:
+        """The scores of "val" or "test"."""
+        return self.evaluator(variables, self.splits[split])
+
+    def describe(self, workdir: Path) -> None:
+        labels = {"names": self.names, "image_size": self.train.image_size}
+        (workdir / "labels.json").write_text(json.dumps(labels, indent=2) + "\n")
+
+    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
+        results: dict[str, Any] = {"dataset": self.config.dataset, "train_images": len(self.train.labels)}
+        for split in self.splits:
+            scores = self.score(variables, split)
+            results |= scores.numbers(split) | {f"{split}_images": scores.images}
+            if jax.process_index() == 0:
+                save_scores(scores, self.names, workdir, split)
+        if jax.process_index() == 0:
+            plots.curves(workdir / "metrics.jsonl", workdir / "curves.png")
+        return results
+
+
+class Predictor:
+    """The trained function from pictures to logits, with the pre-processing that belongs to it."""
+
+    def __init__(self, config: ConfigDict, names: list[str], image_size: int):
+        self.model = models.create(config.model, len(names), image_size, config.dtype)
+        self.names, self.image_size = names, image_size
+        if config.normalise not in augment.STATISTICS:
+            known = ", ".join(augment.STATISTICS)
+            raise UserError(f"config.normalise={config.normalise!r} is unknown; choose one of {known}")
+        self.normalise = lambda images: augment.normalise(images, config.normalise)
+
+    def logits(self, variables: PyTree, images: jax.Array) -> jax.Array:
+        """uint8 images [b, h, w, 3] -> [b, classes]; ``variables`` is ``TrainState.variables``."""
+        pixels = self.normalise(images.astype(jnp.float32) / 255)
+        return self.model.apply({"params": variables["params"], **variables["model_state"]}, pixels, train=False)
+
+    @classmethod
+    def from_workdir(cls, workdir: Path) -> "Predictor":
+        """What a run's config.json and labels.json describe."""
+        labels = read_labels(workdir)
+        return cls(configs.load(workdir / "config.json"), labels["names"], labels["image_size"])
+
+
+def read_labels(workdir: Path) -> dict[str, Any]:
+    """A run's labels.json: ``names`` of the classes in order, ``image_size`` in pixels."""
+    try:
+        return json.loads((workdir / "labels.json").read_text())
+    except FileNotFoundError:
+        raise UserError(f"{workdir} is no workdir of a classification run: it has no labels.json") from None
+
+
+def save_scores(scores: Scores, names: list[str], folder: Path, split: str) -> None:
+    """Writes ``{split}_confusion.png`` and ``{split}_classes.json`` (class -> accuracy, best first)."""
+    plots.confusion_matrix(scores.confusion, names, folder / f"{split}_confusion.png")
+    pairs = sorted(zip(names, scores.per_class().tolist(), strict=True), key=lambda pair: -np.nan_to_num(pair[1]))
+    (folder / f"{split}_classes.json").write_text(json.dumps(dict(pairs), indent=2) + "\n")
