@@ -15,7 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = {**os.environ, "XLA_FLAGS": ""}
-SMALL = "--config.model.width=16 --config.model.depth=1 --config.model.heads=2 --config.model.mlp=16".split()
+SMALL = ["--config.model.width=16", "--config.model.depth=1", "--config.model.heads=2", "--config.model.mlp=16"]
 
 
 def command(*argv):

@@ -1,0 +1,163 @@
+"""Images a second of one training step (forward, loss, backward, Adam): jaxhw against PyTorch on the same CPU.
+
+    python benchmarks/vision_step.py [--quick] [--torch-python PATH]
+
+PyTorch, torchvision and vit-pytorch come from the `bench` extra, or from another interpreter. Every variant runs in a
+worker process of its own, and the workers take turns, so that a busy machine slows all of them alike.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+WORKLOADS = {"resnet18": ("ResNet-18, torchvision's stem, 32 px", 128), "vit": ("ViT 11.1 M", 64)}
+JAXHW = ("float32", "bfloat16")
+TORCH = ("eager", "channels_last", "bf16", "channels_last+bf16", "compile", "compile+bf16")
+
+
+def jaxhw_step(name: str, variant: str, batch: int):
+    """A function that runs one training step and waits for it."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from jaxhw.vision import models
+
+    model = models.create({"name": name}, 100, 32, variant)
+    x, y = jax.random.uniform(jax.random.key(0), (batch, 32, 32, 3)), jnp.arange(batch) % 100
+    variables = jax.jit(lambda key: model.init(key, x[:1], train=False))(jax.random.key(1))
+    adam = optax.adam(1e-4)
+
+    def step(variables, opt_state):
+        def loss(params):
+            logits, new = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), new
+
+        (value, new), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        updates, opt_state = adam.update(gradient, opt_state)
+        return {"params": optax.apply_updates(variables["params"], updates), **new}, opt_state, value
+
+    step = jax.jit(step, donate_argnums=(0, 1))
+    state = variables, adam.init(variables["params"])
+
+    def run():
+        nonlocal state
+        *state, value = step(*state)
+        value.block_until_ready()
+
+    return run
+
+
+def torch_step(name: str, variant: str, batch: int):
+    import torch
+    from torchvision.models import resnet18
+    from vit_pytorch import ViT
+
+    sizes = {"dim": 192, "depth": 25, "heads": 6, "dim_head": 64, "mlp_dim": 384}
+    model = (
+        resnet18(num_classes=100) if name == "resnet18" else ViT(image_size=32, patch_size=4, num_classes=100, **sizes)
+    )
+    x, y = torch.rand(batch, 3, 32, 32), torch.arange(batch) % 100
+    if "channels_last" in variant:
+        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(model.parameters(), 1e-4)
+    forward = torch.compile(model) if "compile" in variant else model
+
+    def run():
+        adam.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in variant):
+            loss = torch.nn.functional.cross_entropy(forward(x), y)
+        loss.backward()
+        adam.step()
+
+    return run
+
+
+def work(system: str, name: str, variant: str) -> None:
+    """The worker: one time per line of standard input."""
+    run = {"jaxhw": jaxhw_step, "PyTorch": torch_step}[system](name, variant, WORKLOADS[name][1])
+    run()
+    run()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        steps, start = int(line), time.perf_counter()
+        for _ in range(steps):
+            run()
+        print(json.dumps((time.perf_counter() - start) / steps), flush=True)
+
+
+class Worker:
+    """One variant in its own process."""
+
+    def __init__(self, python: str, system: str, name: str, variant: str):
+        self.system, self.variant, self.times = system, variant, []
+        command = [python, __file__, "--work", system, name, variant]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.alive = self.process.stdout.readline().startswith("ready")
+
+    def round(self, steps: int) -> None:
+        print(steps, file=self.process.stdin, flush=True)
+        self.times.append(json.loads(self.process.stdout.readline()))
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(name: str, torch_python: str, torch_variants: tuple[str, ...], rounds: int) -> list[Worker]:
+    workers = [Worker(sys.executable, "jaxhw", name, variant) for variant in JAXHW]
+    workers += [Worker(torch_python, "PyTorch", name, variant) for variant in torch_variants]
+    workers = [worker for worker in workers if worker.alive]
+    for _ in range(rounds):
+        for worker in workers:
+            worker.round(5 if name == "resnet18" else 1)
+    for worker in workers:
+        worker.stop()
+    return workers
+
+
+def table(name: str, workers: list[Worker]) -> str:
+    title, batch = WORKLOADS[name]
+    rates = {(w.system, w.variant): batch / statistics.median(w.times) for w in workers}
+    peers = {key: rate for key, rate in rates.items() if key[0] == "PyTorch"}
+    eager, best = peers["PyTorch", "eager"], max(peers.values())
+    lines = [
+        f"**{title}, batch {batch}, Adam**",
+        "",
+        "| | images/s | / PyTorch eager | / PyTorch's best |",
+        "|---|---|---|---|",
+    ]
+    for (system, variant), rate in rates.items():
+        lines.append(f"| {system} {variant} | {rate:.1f} | {rate / eager:.2f} | {rate / best:.2f} |")
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    )
+    return f"{names[0].split(':')[1].strip()}, {len(names)} cores" if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="PyTorch eager and bf16 only, 5 rounds instead of 15")
+    parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has PyTorch")
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        return work(*args.work)
+    print(f"{processor()}; medians of alternating rounds\n")
+    for name in WORKLOADS:
+        variants, rounds = (("eager", "bf16"), 5) if args.quick else (TORCH, 15)
+        print(table(name, measure(name, args.torch_python, variants, rounds)), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Weights under PyTorch's names and shapes: torchvision's ResNet and vit-pytorch's ViT, both ways."""
+
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+
+# PyTorch's names and our paths
+BATCH_NORM = {
+    "weight": ("params", "scale"),
+    "bias": ("params", "bias"),
+    "running_mean": ("batch_stats", "mean"),
+    "running_var": ("batch_stats", "var"),
+}
+VIT_BLOCK = (
+    ("0.norm.weight", ("norm1", "scale")),
+    ("0.norm.bias", ("norm1", "bias")),
+    ("0.to_qkv.weight", ("to_qkv",)),
+    ("0.to_out.0.weight", ("to_out", "kernel")),
+    ("0.to_out.0.bias", ("to_out", "bias")),
+    ("1.net.0.weight", ("norm2", "scale")),
+    ("1.net.0.bias", ("norm2", "bias")),
+    ("1.net.1.weight", ("fc1", "kernel")),
+    ("1.net.1.bias", ("fc1", "bias")),
+    ("1.net.4.weight", ("fc2", "kernel")),
+    ("1.net.4.bias", ("fc2", "bias")),
+)
+VIT_STEM = (
+    ("to_patch_embedding.1.weight", ("patch_norm", "scale")),
+    ("to_patch_embedding.1.bias", ("patch_norm", "bias")),
+    ("to_patch_embedding.2.weight", ("patch_proj", "kernel")),
+    ("to_patch_embedding.2.bias", ("patch_proj", "bias")),
+    ("to_patch_embedding.3.weight", ("embed_norm", "scale")),
+    ("to_patch_embedding.3.bias", ("embed_norm", "bias")),
+    ("transformer.norm.weight", ("norm", "scale")),
+    ("transformer.norm.bias", ("norm", "bias")),
+)
+
+
+def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
+    """A model's variables as torchvision's ResNet or vit-pytorch's ViT stores them, in their state_dict's order."""
+    state = {}
+    for name, path, index in _entries(variables):
+        value = np.asarray(_get(variables, path))
+        state[name] = _to_torch(path, value if index is None else value[index])
+        if name.endswith("running_var"):
+            state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    if "blocks" in variables["params"] and "cls_token" not in variables["params"]:
+        # vit-pytorch keeps an empty cls token when it pools by the mean
+        state = {"cls_token": np.zeros((0, state["pos_embedding"].shape[1]), np.float32)} | state
+    return state
+
+
+def from_torch(state: Mapping[str, np.ndarray], like: Mapping) -> dict:
+    """The inverse of `to_torch`.
+
+    Args:
+        like: the model's variables, or their shapes (`models.shapes`).
+    """
+    flat = {}
+    for name, path, index in _entries(like):
+        shape = _get(like, path).shape
+        value = _from_torch(path, np.asarray(state[name], np.float32), shape if index is None else shape[1:])
+        flat.setdefault(path, []).append(value)
+    variables: dict = {}
+    for path, values in flat.items():
+        node = variables
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = np.stack(values) if path[1] == "blocks" else values[0]
+    return variables
+
+
+def parameter_table(variables: Mapping) -> list[tuple[str, tuple[int, ...], int]]:
+    """(layer, shape, count) of every trainable parameter under PyTorch's names; `variables` may be shapes only.
+
+    Position embedding and cls token come in this order and as [1, tokens, width], as vit-pytorch had them until 2025.
+    """
+    zeros = jax.tree.map(lambda a: np.broadcast_to(np.zeros((), np.float32), a.shape), dict(variables))
+    state = to_torch(zeros)
+    first = {name: state[name][None] for name in ("pos_embedding", "cls_token") if state.get(name, np.empty(0)).size}
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    shapes = {k: v.shape for k, v in (first | {k: v for k, v in state.items() if k not in first}).items()}
+    return [(k, s, int(np.prod(s))) for k, s in shapes.items() if not k.endswith(buffers) and np.prod(s)]
+
+
+def _entries(variables: Mapping) -> Iterator[tuple[str, tuple[str, ...], int | None]]:
+    """(PyTorch's name, our path, index on the path's leading axis) of every array, in state_dict order."""
+    params = variables["params"]
+    if "blocks" in params:
+        yield from _vit_entries(params)
+    else:
+        yield from _resnet_entries(params)
+    if "head" in params:
+        head = "mlp_head" if "blocks" in params else "fc"
+        yield f"{head}.weight", ("params", "head", "kernel"), None
+        yield f"{head}.bias", ("params", "head", "bias"), None
+
+
+def _vit_entries(params):
+    for name in ("cls_token", "pos_embedding"):
+        if name in params:
+            yield name, ("params", name), None
+    for name, path in VIT_STEM:
+        yield name, ("params", *path), None
+    for i in range(params["blocks"]["to_qkv"].shape[0]):
+        for name, path in VIT_BLOCK:
+            yield f"transformer.layers.{i}.{name}", ("params", "blocks", *path), i
+
+
+def _resnet_entries(params):
+    yield from _conv_norm("conv1", "bn1", ("conv1",), ("bn1",))
+    for block in sorted(name for name in params if name.startswith("layer")):
+        torch_block = block.replace("_", ".")
+        for i in range(1, 4):
+            if f"conv{i}" in params[block]:
+                names = f"conv{i}", f"bn{i}"
+                yield from _conv_norm(*(f"{torch_block}.{n}" for n in names), *((block, n) for n in names))
+        if "downsample_conv" in params[block]:
+            paths = (block, "downsample_conv"), (block, "downsample_bn")
+            yield from _conv_norm(f"{torch_block}.downsample.0", f"{torch_block}.downsample.1", *paths)
+
+
+def _conv_norm(conv, norm, conv_path, norm_path):
+    yield f"{conv}.weight", ("params", *conv_path, "kernel"), None
+    for name, (collection, leaf) in BATCH_NORM.items():
+        yield f"{norm}.{name}", (collection, *norm_path, leaf), None
+
+
+def _to_torch(path: tuple[str, ...], a: np.ndarray) -> np.ndarray:
+    """Convolution [k, k, i, o] -> [o, i, k, k]; linear [i, o] -> [o, i]; qkv [i, 3, o] -> [3 o, i]."""
+    if path[-1] not in ("kernel", "to_qkv"):
+        return a
+    return a.transpose(3, 2, 0, 1) if a.ndim == 4 else a.reshape(a.shape[0], -1).T
+
+
+def _from_torch(path: tuple[str, ...], a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if path[-1] not in ("kernel", "to_qkv"):
+        return a.reshape(shape)
+    return a.transpose(2, 3, 1, 0) if a.ndim == 4 else a.T.reshape(shape)
+
+
+def _get(tree: Mapping, path: tuple[str, ...]):
+    for key in path:
+        tree = tree[key]
+    return tree

@@ -1,0 +1,153 @@
+"""ResNet (He et al., 2016) as torchvision builds it: v1.5 bottlenecks, explicit padding, fan-out initialisation."""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen import initializers as init
+
+from jaxhw.vision import layers
+
+# torchvision: kaiming_normal_(mode="fan_out", nonlinearity="relu")
+conv_init = init.variance_scaling(2.0, "fan_out", "normal")
+STEMS = ("torchvision", "cifar")
+
+
+class Conv(nn.Module):
+    """Convolution without bias, padding kernel // 2."""
+
+    features: int
+    kernel: int
+    stride: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        return layers.conv(x, self.param("kernel", conv_init, shape), self.stride, self.dtype)
+
+
+class BatchNorm(nn.Module):
+    """torch.nn.BatchNorm2d over all axes but the last; running statistics move by a tenth of the way each step.
+
+    Like PyTorch, a batch is normalised with its biased variance while the running variance averages the unbiased one.
+    """
+
+    scale_init: Callable = init.ones
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        shape = x.shape[-1:]
+        scale = self.param("scale", self.scale_init, shape)
+        bias = self.param("bias", init.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        if not train:
+            return (x - mean.value) * (jax.lax.rsqrt(var.value + self.epsilon) * scale) + bias
+        axes = tuple(range(x.ndim - 1))
+        batch_mean = jnp.mean(x, axes)
+        batch_var = jnp.mean(jnp.square(x - batch_mean), axes)
+        if not self.is_initializing():
+            count = x.size // x.shape[-1]
+            unbiased = batch_var * (count / max(count - 1, 1))
+            mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
+            var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
+        return (x - batch_mean) * (jax.lax.rsqrt(batch_var + self.epsilon) * scale) + bias
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    width: int
+    stride: int
+    zero_init: bool
+    dtype: jnp.dtype
+    expansion = 1
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        last = init.zeros if self.zero_init else init.ones
+        y = Conv(self.width, 3, self.stride, self.dtype, name="conv1")(x)
+        y = nn.relu(BatchNorm(name="bn1")(y, train))
+        y = Conv(self.width, 3, 1, self.dtype, name="conv2")(y)
+        y = BatchNorm(last, name="bn2")(y, train)
+        return nn.relu(y + shortcut(x, y, self.stride, self.dtype, train))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which carries the stride: v1.5), 1x1 to four times the width, and a shortcut."""
+
+    width: int
+    stride: int
+    zero_init: bool
+    dtype: jnp.dtype
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        last = init.zeros if self.zero_init else init.ones
+        y = nn.relu(BatchNorm(name="bn1")(Conv(self.width, 1, 1, self.dtype, name="conv1")(x), train))
+        y = nn.relu(BatchNorm(name="bn2")(Conv(self.width, 3, self.stride, self.dtype, name="conv2")(y), train))
+        y = Conv(4 * self.width, 1, 1, self.dtype, name="conv3")(y)
+        y = BatchNorm(last, name="bn3")(y, train)
+        return nn.relu(y + shortcut(x, y, self.stride, self.dtype, train))
+
+
+def shortcut(x, y, stride: int, dtype, train: bool):
+    """x itself, or its 1x1 projection when the block changes the shape. Called inside a block's compact method."""
+    if x.shape == y.shape:
+        return x
+    x = Conv(y.shape[-1], 1, stride, dtype, name="downsample_conv")(x)
+    return BatchNorm(name="downsample_bn")(x, train)
+
+
+class ResNet(nn.Module):
+    """Images [b, h, w, c] -> logits [b, num_classes], or pooled features [b, d] without a head.
+
+    stem "torchvision" is 7x7 stride 2 and a max-pool; "cifar" is 3x3 stride 1 without pooling (SimCLR's choice for
+    images of at most 32 pixels). zero_init_residual starts each block's last BatchNorm at 0 (Goyal et al., 2017).
+    """
+
+    blocks: tuple[int, ...]
+    bottleneck: bool
+    image_size: int = 32
+    num_classes: int | None = None
+    stem: str = "torchvision"
+    width: int = 64
+    zero_init_residual: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        stem = (7, 2) if self.stem == "torchvision" else (3, 1)
+        self.conv1 = Conv(self.width, *stem, self.dtype)
+        self.bn1 = BatchNorm()
+        block = Bottleneck if self.bottleneck else BasicBlock
+        for stage, count in enumerate(self.blocks):
+            for i in range(count):
+                stride = 2 if stage > 0 and i == 0 else 1
+                module = block(self.width << stage, stride, self.zero_init_residual, self.dtype)
+                setattr(self, f"layer{stage + 1}_{i}", module)
+        self.head = layers.Linear(self.num_classes, dtype=self.dtype) if self.num_classes else None
+
+    def features(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [b, h, w, c] -> pooled features [b, d], d = 512 (BasicBlock) or 2048 (Bottleneck) at width 64."""
+        x = nn.relu(self.bn1(self.conv1(x), train))
+        if self.stem == "torchvision":
+            x = layers.max_pool(x)
+        for stage, count in enumerate(self.blocks):
+            for i in range(count):
+                x = getattr(self, f"layer{stage + 1}_{i}")(x, train)
+        return jnp.mean(x, (1, 2))
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = self.features(x, train)
+        return x if self.head is None else self.head(x)
+
+
+ResNet18 = partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False)
+ResNet34 = partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=False)
+ResNet50 = partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True)
