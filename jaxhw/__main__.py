@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxhw.errors import UserError, exit_code
+from jaxhw.process import restart_with_huge_pages
 
 COMMANDS = {
     "train": "train what a config describes (the same as python -m jaxhw.main)",
@@ -46,5 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(lambda: run(sys.argv[1:] if argv is None else argv))
 
 
+def script() -> int:
+    """The ``jaxhw`` command of an installed package."""
+    restart_with_huge_pages()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

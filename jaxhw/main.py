@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxhw.errors import UserError, exit_code
+from jaxhw.process import restart_with_huge_pages
 
 
 def run(argv: Sequence[str]) -> None:
@@ -61,4 +62,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     sys.exit(main())

@@ -139,7 +139,7 @@ def test_bad_input_is_one_line_and_exit_code_2(argv, message):
 
 
 def test_eval_predict_and_params(whole, tmp_path):
-    workdir, printed = whole
+    workdir, _ = whole
     done = call("eval", f"--workdir={workdir}", f"--out={tmp_path}")
     accuracy = json.loads((workdir / "results.json").read_text())["test_accuracy"]
     assert done.returncode == 0 and f"{accuracy:.4f}" in done.stdout and "359" in done.stdout, done.stderr

@@ -98,7 +98,7 @@ def test_bad_trials_are_pruned_and_diverging_ones_fail(tmp_path, monkeypatch):
     assert "PRUNED" in {t.state.name for t in study(tmp_path).trials}
     assert any(row[-1] == "pruned" and not math.isnan(float(row[-2])) for row in rows(tmp_path))
     monkeypatch.setattr(Toy, "nan_from", 2)
-    with pytest.raises(UserError, match="no trial of .* completed"):
+    with pytest.raises(UserError, match=r"no trial of .* completed"):
         run(sweep_config(trials=2), tmp_path / "nan")
     assert {t.state.name for t in study(tmp_path / "nan").trials} == {"FAIL"}
 

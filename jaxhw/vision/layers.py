@@ -13,9 +13,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 NHWC = ("NHWC", "HWIO", "NHWC")
-CACHE_BYTES = (
-    1 << 20
-)  # a block of this size stays in a core's L2 cache while the kernel gradient reads it again and again
+CACHE_BYTES = 1 << 20  # a block that stays in a core's L2 cache while the kernel gradient reads it again and again
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

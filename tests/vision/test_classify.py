@@ -13,10 +13,10 @@ from jaxhw.errors import UserError
 from jaxhw.vision.classify import Classify, Predictor, default_config
 
 
-def config_of(model="vit", **changes):
-    config = default_config(model)
+def config_of(name="vit", **changes):
+    config = default_config(name)
     config.update({"steps": 12, "batch_size": 64, "log_every": 4, "eval_every": 8, "checkpoint_every": 6})
-    if model == "vit":
+    if name == "vit":
         config.model.update({"patch": 4, "width": 16, "depth": 2, "heads": 2, "head_dim": 8, "mlp": 32})
     config.optim.lr = 3e-3
     config.augment.update({"crop": "pad", "pad": 1, "cutmix": 1.0, "mix_probability": 0.5, "label_smoothing": 0.1})
@@ -58,7 +58,7 @@ def test_the_workdir_is_self_contained(digits):
     assert {"curves.png", "test_confusion.png", "labels.json"} <= {path.name for path in workdir.iterdir()}
 
 
-@pytest.mark.parametrize("model", ["vit", "resnet18"])
+@pytest.mark.parametrize("model", ["vit", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_eight_devices_give_what_one_gives(tmp_path, model):
     """Augmentation, CutMix across the batch, dropout and batch statistics do not depend on the sharding."""
     config = config_of(model, steps=3, log_every=1, batch_size=16)
