@@ -30,13 +30,13 @@ def get_config(variant: str = ""):
 
 
 def digits(config):
-    """Thirty epochs on 1,437 digits of 8 x 8 pixels."""
+    """Sixty epochs on 1,438 digits of 8 x 8 pixels, tested on the other 359."""
     config.dataset = "digits"
-    config.epochs = 30.0
+    config.epochs = 60.0
     config.batch_size = 64
     config.log_every = 20
-    config.eval_every = 45
+    config.eval_every = 90
     config.model.update({"patch": 2, "width": 64, "depth": 4, "heads": 4, "head_dim": 16, "mlp": 128})
-    config.optim.update({"name": "adamw", "lr": 1e-3, "weight_decay": 0.05, "schedule": "cosine", "warmup_steps": 50})
-    config.augment.crop, config.augment.pad = "pad", 1
+    config.optim.update({"name": "adamw", "lr": 3e-3, "weight_decay": 0.05, "schedule": "cosine", "warmup_steps": 50})
+    config.augment.update({"cutmix": 1.0, "mix_probability": 0.5})
     return config

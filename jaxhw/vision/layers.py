@@ -16,21 +16,26 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 CACHE_BYTES = 1 << 20  # a block that stays in a core's L2 cache while the kernel gradient reads it again and again
 
 
+def _sum_type(dtype):
+    """What products of `dtype` are accumulated in: float32 at least."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(x: jax.Array, w: jax.Array, dtype=jnp.float32) -> jax.Array:
     """Dense product of x [..., i] and w [i, o]: float32 [..., o].
 
     JAX's own rule forms the gradient of w as (dy^T x)^T, for which a CPU transposes dy, often the larger operand.
     """
-    return jnp.dot(x.astype(dtype), w.astype(dtype), preferred_element_type=jnp.float32)
+    return jnp.dot(x.astype(dtype), w.astype(dtype), preferred_element_type=_sum_type(dtype))
 
 
 def _matmul_bwd(dtype, saved, dy):
     x, w = saved
     dy = dy.astype(dtype)
-    dx = jnp.dot(dy, w.astype(dtype).T, preferred_element_type=jnp.float32)
+    dx = jnp.dot(dy, w.astype(dtype).T, preferred_element_type=_sum_type(dtype))
     xt = x.astype(dtype).reshape(-1, x.shape[-1]).T
-    return dx, jnp.dot(xt, dy.reshape(-1, dy.shape[-1]), preferred_element_type=jnp.float32)
+    return dx, jnp.dot(xt, dy.reshape(-1, dy.shape[-1]), preferred_element_type=_sum_type(dtype))
 
 
 matmul.defvjp(lambda x, w, dtype: (matmul(x, w, dtype), (x, w)), _matmul_bwd)
@@ -70,7 +75,7 @@ def _conv(stride, dtype, x, kernel):
         (stride, stride),
         [(pad, pad)] * 2,
         dimension_numbers=NHWC,
-        preferred_element_type=jnp.float32,
+        preferred_element_type=_sum_type(dtype),
     )
 
 
@@ -78,7 +83,7 @@ def _conv_cpu(stride, dtype, x, kernel):
     # XLA's CPU convolution is as fast as its matrix product, in float32, on maps larger than the kernel
     if _few_taps(x, kernel, stride):
         return _conv_taps(stride, dtype, x, kernel)
-    return _conv(stride, jnp.float32, x, kernel)
+    return _conv(stride, _sum_type(dtype), x, kernel)
 
 
 def _few_taps(x, kernel, stride) -> bool:
@@ -130,7 +135,7 @@ def _kernel_gradient(x, dy, k, stride):
             dimension_numbers=NHWC,
         ), None
 
-    zero = jnp.zeros((x.shape[-1], k, k, dy.shape[-1]))
+    zero = jnp.zeros((x.shape[-1], k, k, dy.shape[-1]), x.dtype)
     blocks = (x.reshape(n, b // n, *x.shape[1:]), dy.reshape(n, b // n, *dy.shape[1:]))
     return lax.scan(block, zero, blocks)[0].transpose(1, 2, 0, 3)
 
@@ -187,9 +192,9 @@ def attention(
 ) -> jax.Array:
     """dropout(softmax(q k^T / sqrt(d))) v for q [b, h, m, d] and k, v of [b, h, n, d]: float32 [b, h, m, d]."""
     q, k, v = ((q * q.shape[-1] ** -0.5).astype(dtype), k.astype(dtype), v.astype(dtype))
-    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=_sum_type(dtype))
     weights = checkpoint_name(jax.nn.softmax(scores), "weights")
-    return jnp.einsum("bhqk,bhkd->bhqd", dropout(weights).astype(dtype), v, preferred_element_type=jnp.float32)
+    return jnp.einsum("bhqk,bhkd->bhqd", dropout(weights).astype(dtype), v, preferred_element_type=_sum_type(dtype))
 
 
 def torch_linear_init(key, shape, dtype=jnp.float32, fan_in: int | None = None):
