@@ -8,6 +8,7 @@ worker process of its own, and the workers take turns, so that a busy machine sl
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 WORKLOADS = {"resnet18": ("ResNet-18, torchvision's stem, 32 px", 128), "vit": ("ViT 11.1 M", 64)}
 JAXHW = ("float32", "bfloat16")
 TORCH = ("eager", "channels_last", "bf16", "channels_last+bf16", "compile", "compile+bf16")
@@ -97,7 +99,10 @@ class Worker:
     def __init__(self, python: str, system: str, name: str, variant: str):
         self.system, self.variant, self.times = system, variant, []
         command = [python, __file__, "--work", system, name, variant]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, "GLIBC_TUNABLES": HUGE_PAGES}  # what jaxhw starts itself with, for both sides
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.alive = self.process.stdout.readline().startswith("ready")
 
     def round(self, steps: int) -> None:

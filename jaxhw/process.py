@@ -1,7 +1,9 @@
-"""How the process itself is started."""
+"""How the process is started, and how it is asked to stop."""
 
+import contextlib
 import os
 import platform
+import signal
 import sys
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -17,3 +19,30 @@ def restart_with_huge_pages() -> None:
     if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = HUGE_PAGES
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+class StopRequest:
+    """Remembers SIGTERM and Ctrl-C, so that the loop can end between two steps. A second Ctrl-C ends at once.
+
+    Attributes:
+      asked: whether a signal has come.
+    """
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        self._old = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
+                self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True

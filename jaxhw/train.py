@@ -1,8 +1,8 @@
 """The one training loop: step, log, evaluate, checkpoint, stop. It knows no image and no ray."""
 
 import contextlib
+import dataclasses
 import json
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from jaxhw import checkpoint, metrics, optim
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.prefetch import Prefetcher
+from jaxhw.process import StopRequest
 from jaxhw.state import Averages, TrainState, update_ema
 from jaxhw.task import Task
 
@@ -85,7 +87,7 @@ def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch 
       UserError: the workdir belongs to another config, the disk is full.
     """
     began = time.perf_counter()
-    optim.make(config.optim, task.steps)  # refuses bad options before anything is written
+    _check(config, task)
     first = jax.process_index() == 0
     if first:
         configs.claim(workdir, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
@@ -99,35 +101,41 @@ def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch 
     with contextlib.ExitStack() as closing:
         for closable in (checkpoints, writer, bar):
             closing.callback(closable.close)
-        stop = closing.enter_context(_Stop())
+        stop = closing.enter_context(StopRequest())
         loop = _Loop(task, config, mesh, checkpoints, writer, bar, began, stop, watch)
         state = loop.run(state, start)
         checkpoints.wait()
         if int(state.step) < task.steps:
             bar.write(f"stopped at step {int(state.step)} of {task.steps}; the same command continues from there")
             return {}
-        return _finish(task, config, state, workdir, time.perf_counter() - began, first)
+        return _finish(task, config, mesh, state, workdir, time.perf_counter() - began)
 
 
+@dataclasses.dataclass
 class _Loop:
     """The steps between restoring and finishing, and what happens every so many of them."""
 
-    def __init__(self, task, config, mesh, checkpoints, writer, bar, began, stop, watch):
-        self.task, self.config, self.mesh = task, config, mesh
-        self.checkpoints, self.writer, self.bar, self.began = checkpoints, writer, bar, began
-        self.stop, self.watch = stop, watch
-        self.schedule = optim.schedule(config.optim, task.steps)
-        epoch = max(1, round(task.steps_per_epoch))
-        self.eval_every = config.eval_every or epoch
-        self.checkpoint_every = config.checkpoint_every or epoch
-        self.zeros = meshes.on_mesh(lambda: Averages.zeros(task.metric_names), mesh)
-        self.logged_at = time.perf_counter()
-        self.logged_step = None
+    task: Task
+    config: ConfigDict
+    mesh: Mesh
+    checkpoints: checkpoint.Checkpoints
+    writer: metrics.Writer | metrics.Silent
+    bar: tqdm
+    began: float  # on time.perf_counter's clock, moved back by the time of earlier runs
+    stop: StopRequest
+    watch: Watch | None
+
+    def __post_init__(self):
+        self.schedule = optim.schedule(self.config.optim, self.task.steps)
+        epoch = max(1, round(self.task.steps_per_epoch))
+        self.eval_every = self.config.eval_every or epoch
+        self.checkpoint_every = self.config.checkpoint_every or epoch
+        self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
 
     def run(self, state: TrainState, start: int) -> TrainState:
         step = make_step(self.task, self.config.optim)
         running: deque[jax.Array] = deque()
-        self.logged_step = start
+        self.logged_at, self.logged_step = time.perf_counter(), start
         with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), start, self.task.steps) as batches:
             for done, batch in enumerate(batches, start + 1):
                 state, loss = step(state, batch)
@@ -137,10 +145,10 @@ class _Loop:
                 if done == start + 1:
                     loss.block_until_ready()
                     self.bar.unpause()  # the time left does not count the compilation
-                    self.bar.write(f"first step after {time.perf_counter() - self.began:.1f} s")
+                    self.bar.write(f"first step after {time.perf_counter() - self.began - self.writer.elapsed:.1f} s")
                 self.bar.update(self.config.batch_size)
                 state = self.after(state, done)
-                if self.stop.requested(self._due(done, self.config.log_every)):
+                if self._stops(done):
                     self._save(state, done)
                     break
         return state
@@ -153,6 +161,12 @@ class _Loop:
         if self._due(done, self.checkpoint_every):
             self._save(state, done)
         return state
+
+    def _stops(self, done: int) -> bool:
+        """Whether to stop now; several processes agree on it only where all of them meet, at every log."""
+        if jax.process_count() == 1:
+            return self.stop.asked
+        return self._due(done, self.config.log_every) and meshes.any_process(self.stop.asked)
 
     def _due(self, done: int, every: int) -> bool:
         return done % every == 0 or done == self.task.steps
@@ -200,33 +214,12 @@ class _Loop:
             raise Diverged(f"the loss is not finite at step {bad + 1}; {saved}; lower optim.lr or set optim.clip_norm")
 
 
-class _Stop:
-    """Remembers SIGTERM and Ctrl-C, so that the loop can end between two steps. A second Ctrl-C ends at once."""
-
-    def __init__(self):
-        self._asked = False
-
-    def __enter__(self):
-        self._old = {}
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
-                self._old[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._asked = True
-
-    def requested(self, meeting: bool) -> bool:
-        """Whether to stop now; several processes agree on it only where all of them meet, at every log."""
-        if jax.process_count() == 1:
-            return self._asked
-        return meeting and meshes.any_process(self._asked)
+def _check(config: ConfigDict, task: Task) -> None:
+    """Refuses bad options before anything is written."""
+    optim.make(config.optim, task.steps)
+    for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
+        if config[name] < least:
+            raise UserError(f"config.{name}={config[name]} must be at least {least}")
 
 
 def _start(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints) -> TrainState:
@@ -238,7 +231,7 @@ def _start(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.C
     return checkpoints.restore(checkpoint.abstract_like(jax.eval_shape(make), meshes.replicated(mesh)))
 
 
-def _finish(task, config, state, workdir: Path, seconds: float, first: bool) -> dict[str, Any]:
+def _finish(task, config, mesh, state, workdir: Path, seconds: float) -> dict[str, Any]:
     results = {
         "task": config.task,
         "seed": config.seed,
@@ -246,10 +239,10 @@ def _finish(task, config, state, workdir: Path, seconds: float, first: bool) -> 
         "epochs": round(task.steps / task.steps_per_epoch, 3),
         "seconds": round(seconds, 1),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
         "revision": metrics.revision(),
         **task.finish(state.variables, workdir),
     }
-    if first:
+    if jax.process_index() == 0:
         (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results

@@ -161,6 +161,13 @@ def test_a_workdir_of_another_config_is_refused(whole):
     assert metrics.read(workdir / "metrics.jsonl") == lines
 
 
+@pytest.mark.parametrize(("name", "value"), [("log_every", 0), ("eval_every", -1), ("checkpoint_every", -5)])
+def test_intervals_are_checked_before_anything_is_written(tmp_path, name, value):
+    with pytest.raises(UserError, match=f"config.{name}={value} must be at least"):
+        run(tmp_path / "run", **{name: value})
+    assert not (tmp_path / "run").exists()
+
+
 def test_ema_follows_the_closed_form(tmp_path):
     """With a decay of 0.5 from step 8 on, and (1 + t) / (10 + t) before."""
     from jaxhw.state import update_ema

@@ -75,7 +75,7 @@ def train_once(case, dtype):
 
 
 def test_training_logits_gradients_and_statistics_in_double_precision(case):
-    """In float32 a ReLU's input within rounding of 0 may fall on either side, in PyTorch too; in float64 it does not."""
+    """In float32 a ReLU's input within rounding of 0 may fall on either side, in PyTorch too; not in float64."""
     golden = case[0]
     with jax.enable_x64(True):
         logits, ours = train_once(case, jnp.float64)
