@@ -35,7 +35,6 @@ def base(task: str) -> ConfigDict:
             "log_every": 50,
             "eval_every": 0,
             "checkpoint_every": 0,
-            "init_from": "",
             "optim": optim.default_options(),
             "mesh": {"data": -1},
         }
