@@ -124,18 +124,20 @@ def _kernel_gradient(x, dy, k, stride):
     # as many rows and columns of padding as give k x k outputs
     pads = [(k // 2, k + stride * (o - 1) - i - k // 2) for i, o in zip(x.shape[1:3], dy.shape[1:3], strict=True)]
 
-    def block(xi, dyi):
-        return lax.conv_general_dilated(
+    def block(total, images):
+        xi, dyi = images
+        return total + lax.conv_general_dilated(
             xi.transpose(3, 1, 2, 0),
             dyi.transpose(1, 2, 0, 3),
             (1, 1),
             pads,
             rhs_dilation=(stride, stride),
             dimension_numbers=NHWC,
-        )
+        ), None
 
-    # a Python loop: the blocks of a lax.scan do not overlap
-    return sum(map(block, jnp.split(x, n), jnp.split(dy, n))).transpose(1, 2, 0, 3)
+    zero = jnp.zeros((x.shape[-1], k, k, dy.shape[-1]), x.dtype)
+    blocks = (x.reshape(n, b // n, *x.shape[1:]), dy.reshape(n, b // n, *dy.shape[1:]))
+    return lax.scan(block, zero, blocks, unroll=min(n, 8))[0].transpose(1, 2, 0, 3)  # a loop's steps do not overlap
 
 
 def max_pool(x: jax.Array) -> jax.Array:
