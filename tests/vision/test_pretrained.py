@@ -89,7 +89,8 @@ def test_training_logits_gradients_and_statistics_in_double_precision(case):
 def test_training_logits_and_statistics_in_single_precision(case):
     golden = case[0]
     logits, ours = train_once(case, jnp.float32)
-    np.testing.assert_allclose(logits, golden["train"], atol=1e-5)
+    # statistics of as few as 16 values amplify rounding, differently in each release of XLA
+    np.testing.assert_allclose(logits, golden["train"], atol=2e-5)
     for key in golden:
         if key.startswith("stat/"):
             np.testing.assert_allclose(ours(key), golden[key], atol=2e-5 * max(1e-3, np.abs(golden[key]).max()))
