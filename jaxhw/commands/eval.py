@@ -11,6 +11,7 @@ from pathlib import Path
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
+from jaxhw.main import set_up
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Prints the numbers; writes the confusion matrix and the accuracy of each class."""
     config = configs.load(args.workdir / "config.json")
+    set_up()
     from jaxhw.checkpoint import restore_variables
     from jaxhw.vision.classify import Classify, read_labels, save_scores
 

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from jaxhw import mesh as meshes
+from jaxhw.main import set_up
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> None:
     from jaxhw.vision.classify import Predictor
     from jaxhw.vision.folder import read_image
 
+    set_up()
     predictor = Predictor.from_workdir(args.workdir)
     images = np.stack([read_image(path, predictor.image_size) for path in args.images])
     variables = restore_variables(args.workdir, meshes.replicated(meshes.make_mesh(1)))
