@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxhw.errors import UserError
+from jaxhw.vision import catalogue
 from jaxhw.vision.datasets import load
-
-tfds = pytest.importorskip("tensorflow_datasets")
-from jaxhw.vision import catalogue  # noqa: E402
 
 
 def encoded(image: np.ndarray, kind: str = "PNG") -> io.BytesIO:

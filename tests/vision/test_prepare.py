@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.checksums import UrlInfo
+from tensorflow_datasets.core.utils import Size
+from tensorflow_datasets.datasets.stl10 import stl10_dataset_builder as stl10
 
 from jaxhw.errors import UserError
+from jaxhw.vision import prepare
 from jaxhw.vision.datasets import load
-
-tfds = pytest.importorskip("tensorflow_datasets")
-from tensorflow_datasets.core.download.checksums import UrlInfo  # noqa: E402
-from tensorflow_datasets.core.utils import Size  # noqa: E402
-from tensorflow_datasets.datasets.stl10 import stl10_dataset_builder as stl10  # noqa: E402
-
-from jaxhw.vision import prepare  # noqa: E402
 
 
 class Server(ThreadingHTTPServer):
