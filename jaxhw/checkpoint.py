@@ -1,5 +1,6 @@
 """Checkpoints through Orbax: written in the background, complete or absent, readable on other devices."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, keep: int = 2):
         self.folder = Path(workdir).absolute() / "checkpoints"
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, step_prefix="step")
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        handler = ocp.StandardCheckpointHandler()  # without it, shapes cannot be read before anything is saved
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -73,6 +75,11 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def exists(workdir: str | Path) -> bool:
+    """Whether a workdir holds a complete checkpoint; makes no folder, waits for no process."""
+    return any(re.fullmatch(r"step_\d+", path.name) for path in (Path(workdir) / "checkpoints").glob("step_*"))
 
 
 def restore_variables(workdir: str | Path, sharding: jax.sharding.Sharding) -> PyTree:

@@ -8,8 +8,9 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -22,7 +23,8 @@ def base(task: str) -> ConfigDict:
     """The keys that every config has. A task's ``default_config`` adds its own.
 
     ``steps`` or ``epochs`` (a float; ``steps`` wins) sets the length. ``eval_every`` and ``checkpoint_every``
-    count steps; 0 means once an epoch. ``batch_size`` is global: over all devices and processes.
+    count steps; 0 means once an epoch. ``batch_size`` is global: over all devices and processes. ``init_from``
+    names weights to start from where the task knows how; they are read once, before the first step.
     """
     return ConfigDict(
         {
@@ -35,6 +37,7 @@ def base(task: str) -> ConfigDict:
             "log_every": 50,
             "eval_every": 0,
             "checkpoint_every": 0,
+            "init_from": "",
             "optim": optim.default_options(),
             "mesh": {"data": -1},
         }
@@ -85,6 +88,23 @@ def dump(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
+def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy with some values ("optim.lr") set anew.
+
+    Raises:
+      UserError: a key that the config does not have, or a value of another type.
+    """
+    copy = ConfigDict(config.to_dict())
+    for key, value in changes.items():
+        if key not in _leaves(copy):
+            raise UserError(f"the config has no key {key}; its keys: {', '.join(sorted(copy))}")
+        try:
+            copy.update_from_flattened_dict({key: value})
+        except TypeError as error:
+            raise UserError(f"config.{key}={value!r}: {_line(error)}") from None
+    return copy.lock()
+
+
 def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:
     """Makes a workdir this config's by writing its config.json, or checks that it already is.
 
@@ -107,10 +127,12 @@ def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> No
 
 
 def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
-    """Lines such as ``optim.lr: 0.1 there, 0.2 here`` for every leaf that differs (theirs is 'there')."""
+    """Lines such as ``optim.lr: 0.1 there, 0.2 here`` for every leaf that differs (theirs is 'there').
+
+    Keys that only ours has do not count: options younger than the workdir do not make it another config's.
+    """
     here, there = _leaves(_from_json(dump(ours))), _leaves(theirs)
-    keys = sorted(here.keys() | there.keys())
-    return [f"{k}: {there.get(k)} there, {here.get(k)} here" for k in keys if here.get(k) != there.get(k)]
+    return [f"{k}: {there[k]} there, {here.get(k)} here" for k in sorted(there) if here.get(k) != there[k]]
 
 
 def _parse(argv: Sequence[str], strings: dict[str, str]) -> tuple[ConfigDict, dict[str, str]]:

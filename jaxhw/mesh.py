@@ -64,6 +64,11 @@ def put_rows(local: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(by_row(mesh), rows), local)
 
 
+def put_replicated(host: PyTree, mesh: Mesh) -> PyTree:
+    """Host arrays, the same on every process -> global device arrays, whole on every device."""
+    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(replicated(mesh), a, a.shape), host)
+
+
 def on_mesh(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
     """Evaluates ``make`` under jit with every result replicated over the mesh."""
     return jax.jit(make, out_shardings=replicated(mesh))()

@@ -16,6 +16,7 @@ from jaxhw.errors import UserError
 NAMES = ("adam", "adamw", "sgd", "lars")
 SCHEDULES = ("constant", "step", "cosine", "onecycle")
 TRUST_COEFFICIENT = 1e-3  # eta of LARS
+Groups = tuple[tuple[str, float], ...]
 
 
 def default_options() -> dict[str, Any]:
@@ -25,6 +26,9 @@ def default_options() -> dict[str, Any]:
     in PyTorch. `decay_exclude="norm_bias"` keeps it off biases and off the scales and offsets of norms, as lars always
     does.
     `ema` is the decay of an average of the weights, which the training state keeps; no optimiser reads it.
+    `groups` holds (path prefix, factor on the learning rate) pairs. A parameter belongs to the last pair with which its
+    path ("layer1_0/conv1/kernel") starts with; "" starts every path; a parameter of no pair has the factor 1. Factor 0
+    freezes: no update, no decay, no share in the clipped norm, no memory of the optimiser's.
     """
     return {
         "name": "adam",
@@ -37,6 +41,7 @@ def default_options() -> dict[str, Any]:
         "b2": 0.999,
         "eps": 1e-8,
         "clip_norm": 0.0,  # largest global norm of the gradient; 0: no clipping
+        "groups": (),  # (("", 0.1), ("head", 1.0)): a tenth of the rate for all but the head
         "ema": 0.0,  # 0: none
         "schedule": "constant",
         "warmup_steps": 0,  # linear from 0, before or under every schedule but onecycle, which has its own
@@ -64,16 +69,20 @@ def schedule(options: Mapping[str, Any], steps: int) -> optax.Schedule:
     return lambda step: peak * decay(step) * (jnp.minimum(1.0, step / warmup) if warmup else 1.0)
 
 
-def make(options: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
+def make(options: Mapping[str, Any], steps: int, groups: Groups = ()) -> optax.GradientTransformation:
     """The optimiser: clipping, weight decay, the method's direction, the learning rate.
 
-    Its update needs the parameters: `tx.update(gradients, state, params)`. Raises UserError as :func:`schedule` does.
+    Its update needs the parameters: `tx.update(gradients, state, params)`. Raises UserError as :func:`schedule` does,
+    and in `tx.init` where a group's prefix starts no parameter's path.
+
+    Args:
+      groups: pairs that stand before those of the options.
     """
     o = _checked(options, steps)
     wd = o["weight_decay"]
     decays = is_weight if o["decay_exclude"] == "norm_bias" or o["name"] == "lars" else _everywhere
     decay = optax.add_decayed_weights(wd, decays) if wd else optax.identity()
-    # Learning rates per group of parameters would scale the update here, next to the common rate.
+    groups = (*groups, *o["groups"])
     rate = optax.scale_by_learning_rate(schedule(o, steps))
     adam = optax.scale_by_adam(o["b1"], o["b2"], o["eps"])
     links = {
@@ -83,14 +92,51 @@ def make(options: Mapping[str, Any], steps: int) -> optax.GradientTransformation
         "lars": (decay, optax.masked(_trust_ratio(), is_weight), rate, optax.trace(o["momentum"])),
     }[o["name"]]
     clip = (optax.clip_by_global_norm(o["clip_norm"]),) if o["clip_norm"] else ()
-    return optax.chain(*clip, *links)
+    tx = optax.chain(*clip, *links)
+    return _grouped(tx, groups) if groups else tx
 
 
 def is_weight(params: optax.Params) -> Any:
     """A tree of bools: False for biases and for the scales and offsets of norms, True for all other parameters."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, p: p.ndim > 1 and jax.tree_util.keystr(path[-1:], simple=True) != "bias", params
+        lambda path, p: p.ndim > 1 and not path_name(path).endswith(("bias", "scale")), params
     )
+
+
+def _grouped(tx: optax.GradientTransformation, groups: Groups) -> optax.GradientTransformation:
+    """`tx` for the parameters whose factor is not 0, its updates times their factors."""
+
+    def scaled(updates, state, params=None):
+        return jax.tree.map(lambda u, factor: u * factor, updates, _factors(updates, groups)), state
+
+    scale = optax.GradientTransformation(lambda params: optax.EmptyState(), scaled)
+
+    def labels(params):
+        _check_prefixes(params, groups)
+        return jax.tree.map(lambda factor: "trained" if factor else "frozen", _factors(params, groups))
+
+    return optax.partition({"trained": optax.chain(tx, scale), "frozen": optax.set_to_zero()}, labels)
+
+
+def _factors(params: optax.Params, groups: Groups) -> Any:
+    def factor(path, _):
+        name = path_name(path)
+        return next((f for prefix, f in reversed(groups) if name.startswith(prefix)), 1.0)
+
+    return jax.tree_util.tree_map_with_path(factor, params)
+
+
+def _check_prefixes(params: optax.Params, groups: Groups) -> None:
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for prefix, _ in groups:
+        if not any(name.startswith(prefix) for name in names):
+            tops = ", ".join(dict.fromkeys(name.split("/")[0] for name in names))
+            raise UserError(f"optim.groups names {prefix!r}, with which no parameter starts; there are {tops}")
+
+
+def path_name(path: tuple) -> str:
+    """A key path as text: "layer1_0/conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _everywhere(params: optax.Params) -> Any:
@@ -186,6 +232,11 @@ def _checked(options: Mapping[str, Any], steps: int) -> dict[str, Any]:
             f"optim.step_milestones is {milestones!r}: it must be fractions of the run, each between 0 and 1"
         )
     need("warmup_steps", lambda v: 0 <= v < steps, f"at least 0 and less than the run's {steps} steps")
+    for pair in o["groups"] if isinstance(o["groups"], (tuple, list)) else (o["groups"],):
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str) and number(pair[1])):
+            raise UserError(f"optim.groups holds {pair!r}: it must hold pairs such as ('head', 10.0)")
+        if not 0 <= pair[1] < math.inf:
+            raise UserError(f"optim.groups holds {pair!r}: a factor is a finite number of at least 0")
     if o["schedule"] == "onecycle" and o["warmup_steps"]:
         raise UserError("optim.warmup_steps is set, but onecycle warms up by itself: set it to 0")
     return o

@@ -12,7 +12,11 @@ from jaxhw.errors import UserError
 
 PyTree = Any
 
-TASKS = {"classify": "jaxhw.vision.classify:Classify"}
+TASKS = {
+    "classify": "jaxhw.vision.classify:Classify",
+    "linear": "jaxhw.vision.linear:Linear",
+    "pretrain": "jaxhw.vision.pretrain:Pretrain",
+}
 
 
 class Task(Protocol):
@@ -52,6 +56,35 @@ class Task(Protocol):
 
     def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
         """Writes the artefacts of a finished run; returns the final numbers for results.json."""
+
+    # What follows is optional: the loop asks whether a task has it.
+
+    groups: tuple[tuple[str, float], ...]  # (path prefix, factor) pairs beneath those of `optim.groups`
+
+    def pretrained(self, shapes: PyTree) -> PyTree:
+        """What `config.init_from` holds; called before a run's first step, never when it resumes.
+
+        Args:
+          shapes: {"params", "model_state"} of ``init`` as ShapeDtypeStructs.
+
+        Returns:
+          The part of that tree to replace, as nested dicts of host arrays.
+
+        Raises:
+          UserError: the weights are missing or do not fit; nothing has been written yet.
+        """
+
+    def prepare(self, variables: PyTree, workdir: Path) -> None:
+        """Computes what stays the same all through a run, or reads it back from the workdir.
+
+        Called on every process before the loop, with the variables that the run starts or resumes with.
+        """
+
+    def after_update(self, params: PyTree, model_state: PyTree, step: jax.Array) -> PyTree:
+        """The model_state that follows the step's updated parameters (a moving average of them, say).
+
+        Traced into the step; ``step`` [] counts from 0.
+        """
 
 
 def make(config: ConfigDict, mesh: Mesh) -> Task:

@@ -5,12 +5,13 @@ import dataclasses
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -33,7 +34,7 @@ def init_state(task: Task, config: ConfigDict, rng: jax.Array) -> TrainState:
     """The state before the first step; a pure function of the key, so that it can be traced for its shapes."""
     init_rng, run_rng = jax.random.split(rng)
     params, model_state = task.init(init_rng)
-    tx = optim.make(config.optim, task.steps)
+    tx = optimiser(task, config.optim)
     variables = {"params": params, "model_state": model_state}
     names = task.metric_names
     return TrainState(
@@ -47,13 +48,18 @@ def init_state(task: Task, config: ConfigDict, rng: jax.Array) -> TrainState:
     )
 
 
+def optimiser(task: Task, options: ConfigDict) -> optax.GradientTransformation:
+    return optim.make(options, task.steps, getattr(task, "groups", ()))
+
+
 def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, jax.Array]]:
     """The training step, jitted: (state, batch) -> (state, [] loss). The state's buffers are donated.
 
     The batch is divided over the mesh and the program is written for one big device, so that means over the
     batch, batch statistics among them, are global.
     """
-    tx = optim.make(options, task.steps)
+    tx = optimiser(task, options)
+    after_update = getattr(task, "after_update", lambda params, model_state, step: model_state)
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
         rng = jax.random.fold_in(state.rng, state.step)
@@ -61,6 +67,7 @@ def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree],
         (loss, (model_state, numbers)), grads = value(state.params, state.model_state, batch, rng)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        model_state = after_update(params, model_state, state.step)
         new = {"params": params, "model_state": model_state}
         ema = update_ema(state.ema, new, options.ema, state.step) if options.ema else None
         averages = state.averages.add(numbers, state.step)
@@ -87,13 +94,17 @@ def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch 
       UserError: the workdir belongs to another config, the disk is full.
     """
     began = time.perf_counter()
-    _check(config, task)
+    abstract = _check(config, task)
+    weights = _pretrained(task, config, abstract, workdir)
     first = jax.process_index() == 0
     if first:
         configs.claim(workdir, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
         task.describe(workdir)
     checkpoints = checkpoint.Checkpoints(workdir)
-    state = _start(task, config, mesh, checkpoints)
+    state = _start(task, config, mesh, checkpoints, abstract)
+    state = _replace(state, weights, mesh) if weights else state
+    if hasattr(task, "prepare"):
+        task.prepare(state.variables, workdir)
     start = int(state.step)
     writer = metrics.Writer(workdir, start) if first else metrics.Silent()
     began -= writer.elapsed
@@ -214,21 +225,43 @@ class _Loop:
             raise Diverged(f"the loss is not finite at step {bad + 1}; {saved}; lower optim.lr or set optim.clip_norm")
 
 
-def _check(config: ConfigDict, task: Task) -> None:
-    """Refuses bad options before anything is written."""
-    optim.make(config.optim, task.steps)
+def _check(config: ConfigDict, task: Task) -> TrainState:
+    """Refuses bad options before anything is written; returns the state's shapes."""
     for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
         if config[name] < least:
             raise UserError(f"config.{name}={config[name]} must be at least {least}")
+    return jax.eval_shape(lambda: init_state(task, config, jax.random.key(config.seed)))
 
 
-def _start(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints) -> TrainState:
-    def make() -> TrainState:
-        return init_state(task, config, jax.random.key(config.seed))
+def _pretrained(task: Task, config: ConfigDict, abstract: TrainState, workdir: Path) -> PyTree:
+    """What `init_from` holds for a run that has not begun; None for others."""
+    if not config.init_from or checkpoint.exists(workdir):
+        return None
+    if not hasattr(task, "pretrained"):
+        raise UserError(f"config.init_from is set, but task {config.task} starts from no other run")
+    return task.pretrained({"params": abstract.params, "model_state": abstract.model_state})
 
+
+def _start(
+    task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints, abstract: TrainState
+) -> TrainState:
     if checkpoints.latest() is None:
-        return meshes.on_mesh(make, mesh)
-    return checkpoints.restore(checkpoint.abstract_like(jax.eval_shape(make), meshes.replicated(mesh)))
+        return meshes.on_mesh(lambda: init_state(task, config, jax.random.key(config.seed)), mesh)
+    return checkpoints.restore(checkpoint.abstract_like(abstract, meshes.replicated(mesh)))
+
+
+def _replace(state: TrainState, weights: PyTree, mesh: Mesh) -> TrainState:
+    """The state with host arrays in place of some of its parameters and model state, from which its average starts."""
+
+    def merge(old: PyTree, new: PyTree) -> PyTree:
+        if isinstance(new, Mapping):
+            return {**old, **{name: merge(old[name], new[name]) for name in new}}
+        assert old.shape == new.shape, (old.shape, new.shape)
+        return meshes.put_replicated(np.asarray(new, old.dtype), mesh)
+
+    variables = merge({"params": state.params, "model_state": state.model_state}, weights)
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
+    return state.replace(**variables, ema=ema)
 
 
 def _finish(task, config, mesh, state, workdir: Path, seconds: float) -> dict[str, Any]:

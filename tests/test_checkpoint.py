@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxhw import mesh as meshes
-from jaxhw.checkpoint import Checkpoints, abstract_like, restore_variables
+from jaxhw.checkpoint import Checkpoints, abstract_like, exists, restore_variables
 from jaxhw.errors import UserError
 
 STATE = {"params": {"w": jnp.arange(6.0).reshape(2, 3)}, "model_state": {}, "ema": None, "rng": jax.random.key(3)}
@@ -70,3 +70,22 @@ def test_errors_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10))
     with pytest.raises(UserError, match=r"no room for a checkpoint in .*; the last complete one is .*step_1$"):
         checkpoints.save(2, STATE)
+
+
+def test_variables_come_on_the_devices_asked_for(tmp_path):
+    """Whatever the run had: a checkpoint of eight devices is scored on two."""
+    params = jax.device_put({"w": jnp.arange(4.0)}, replicated(8))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"params": params, "model_state": {}, "ema": None})
+    checkpoints.wait()
+    checkpoints.close()
+    variables = restore_variables(tmp_path, replicated(2))
+    assert variables["params"]["w"].sharding == replicated(2) and variables["params"]["w"].tolist() == [0, 1, 2, 3]
+
+
+def test_exists_makes_nothing_and_sees_complete_checkpoints_only(tmp_path):
+    assert not exists(tmp_path / "run") and not (tmp_path / "run").exists()
+    (tmp_path / "checkpoints" / "step_3.orbax-checkpoint-tmp-1").mkdir(parents=True)
+    assert not exists(tmp_path)
+    (tmp_path / "checkpoints" / "step_3").mkdir()
+    assert exists(tmp_path)

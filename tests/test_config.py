@@ -76,6 +76,19 @@ def test_claim_names_what_differs_and_ignores_what_it_is_told(tmp_path):
     with pytest.raises(UserError, match=r"b.c: \(1, 2\) there, \(1, 3\) here\); choose another"):
         configs.claim(tmp_path, other, ignore=("b.d:",))
     configs.claim(tmp_path, other, ignore=("b.",))
+    younger = ConfigDict(
+        {"a": 1, "b": {"c": (1, 2), "d": 0}, "e": 1}
+    )  # e: an option that the workdir is too old to have
+    configs.claim(tmp_path, younger)
+
+
+def test_changed_is_a_copy_of_the_same_keys_and_types():
+    config = ConfigDict({"a": 1, "b": {"c": 0.5}}).lock()
+    assert configs.changed(config, {"b.c": 2, "a": 3}).to_dict() == {"a": 3, "b": {"c": 2.0}}
+    assert config.a == 1
+    for changes, message in (({"b.d": 1}, "no key b.d"), ({"b": 1}, "no key b;"), ({"b.c": "x"}, r"config\.b\.c='x'")):
+        with pytest.raises(UserError, match=message):
+            configs.changed(config, changes)
 
 
 def test_load_says_what_is_no_workdir(tmp_path):

@@ -136,15 +136,60 @@ def test_lars_leaves_a_zero_tensor_trainable():
     np.testing.assert_allclose(updates["kernel"], -0.1)
 
 
+def one_update(options, groups=()):
+    tx = optim.make(options | {"weight_decay": 0.1}, 5, groups)
+    p = start()
+    state = tx.init(p)
+    return tx.update(jax.grad(loss)(p), state, p)
+
+
+@pytest.mark.parametrize("name", optim.NAMES)
+def test_a_group_s_factor_scales_its_update_alone(name):
+    options = {"name": name, "lr": 0.02}
+    whole, _ = one_update(options)
+    groups = (("", 0.5), ("in/k", 0.1))  # the last that fits counts
+    for updates, _ in (one_update(options | {"groups": groups}), one_update(options, groups)):
+        np.testing.assert_allclose(updates["in"]["kernel"], 0.1 * whole["in"]["kernel"], rtol=1e-12)
+        np.testing.assert_allclose(updates["in"]["bias"], 0.5 * whole["in"]["bias"], rtol=1e-12)
+        np.testing.assert_allclose(updates["out"]["kernel"], 0.5 * whole["out"]["kernel"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", optim.NAMES)
+def test_a_frozen_group_stays_bit_equal_and_has_no_memory(name):
+    options = {"name": name, "lr": 0.02, "weight_decay": 0.1, "groups": (("in", 0.0),)}
+    p, losses = train(options)
+    assert all(map(np.array_equal, jax.tree.leaves(p["in"]), jax.tree.leaves(start()["in"])))
+    assert losses[-1] < losses[0]
+    shapes = {leaf.shape for leaf in jax.tree.leaves(one_update(options)[1])}
+    assert start()["in"]["kernel"].shape not in shapes and start()["out"]["kernel"].shape in shapes
+
+
+def test_a_frozen_group_has_no_share_in_the_clipped_norm():
+    updates, _ = one_update({"name": "sgd", "lr": 1.0, "momentum": 0.0, "clip_norm": 1e-3, "groups": (("in", 0.0),)})
+    decay = jax.tree.map(lambda w: 0.1 * w, start()["out"])
+    clipped = jax.tree.map(lambda u, d: -u - d, updates["out"], decay)
+    assert float(optax.tree.norm(clipped)) == pytest.approx(1e-3)
+
+
+def test_a_prefix_that_nothing_starts_with_is_one_line():
+    tx = optim.make({"groups": (("in", 0.1), ("haed", 1.0))}, 5)
+    with pytest.raises(
+        UserError, match=r"^optim.groups names 'haed', with which no parameter starts; there are in, out$"
+    ):
+        tx.init(start())
+
+
 def test_is_weight():
     params = {
         "attention": {"query": {"kernel": jnp.zeros((4, 2, 2)), "bias": jnp.zeros((2, 2))}},
         "norm": {"scale": jnp.zeros(4), "bias": jnp.zeros(4)},
+        "blocks": {"norm": {"scale": jnp.zeros((3, 4))}},  # stacked
         "position": jnp.zeros((1, 5, 4)),
     }
     assert optim.is_weight(params) == {
         "attention": {"query": {"kernel": True, "bias": False}},
         "norm": {"scale": False, "bias": False},
+        "blocks": {"norm": {"scale": False}},
         "position": True,
     }
 
@@ -166,6 +211,9 @@ def test_is_weight():
         ({"step_milestones": (0.5, 60)}, "optim.step_milestones is (0.5, 60): it must be fractions"),
         ({"step_milestones": 0.5}, "optim.step_milestones is 0.5"),
         ({"lr": (0.1, 0.2)}, "optim.lr is (0.1, 0.2)"),
+        ({"groups": (("head", -1.0),)}, "optim.groups holds ('head', -1.0): a factor is"),
+        ({"groups": ("head", 1.0)}, "optim.groups holds 'head': it must hold pairs"),
+        ({"groups": "head"}, "optim.groups holds 'head'"),
     ],
 )
 def test_bad_options_are_one_clear_line(options, message):

@@ -3,6 +3,7 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -141,6 +142,48 @@ def test_a_run_moves_to_another_number_of_devices(whole, tmp_path):
     assert lines[-1]["val_error"] == pytest.approx(whole[2][-1]["val_error"], rel=1e-4)
 
 
+class Warm(Toy):
+    """Starts at the weights that the file `init_from` holds."""
+
+    def pretrained(self, shapes):
+        assert shapes["params"]["w"].shape == (4,)
+        if not os.path.exists(self.config.init_from):
+            raise UserError(f"{self.config.init_from} does not exist")
+        return {"params": {"w": np.load(self.config.init_from)}}
+
+
+def test_init_from_replaces_the_start_once(tmp_path):
+    source, workdir = tmp_path / "w.npy", tmp_path / "run"
+    np.save(source, np.arange(4.0))
+    frozen = {"ema": 0.9, "groups": (("w", 0.0),)}
+    stops = type("Stop", (Signalled, Warm), {"at": 8})
+    assert run(workdir, stops, init_from=str(source), optim=frozen)[0] == {}
+    state = final_state(workdir)
+    for tree in (state, state["ema"]):
+        np.testing.assert_array_equal(tree["params"]["w"], np.arange(4.0))
+    assert state["model_state"]["seen"] == 8
+    source.unlink()  # a run that resumes does not read it
+    results, _ = run(workdir, Warm, init_from=str(source), optim=frozen)
+    assert results["val_error"] == 0
+
+
+def test_what_init_from_lacks_is_said_before_anything_is_written(tmp_path):
+    for kind, message in ((Warm, "nowhere does not exist"), (Toy, "task toy starts from no other run")):
+        with pytest.raises(UserError, match=message):
+            run(tmp_path / "run", kind, init_from="nowhere")
+    with pytest.raises(UserError, match=r"optim\.groups names 'v'"):
+        run(tmp_path / "run", optim={"groups": (("v", 0.0),)})
+    assert not (tmp_path / "run").exists()
+
+
+def test_prepare_sees_the_variables_that_the_run_starts_and_resumes_with(tmp_path):
+    steps = []
+    prepare = lambda self, variables, workdir: steps.append(int(variables["model_state"]["seen"]))
+    run(tmp_path, type("Stop", (Signalled,), {"at": 8, "prepare": prepare}))
+    run(tmp_path, type("Prepared", (Toy,), {"prepare": prepare}))
+    assert steps == [0, 8]
+
+
 def test_nan_names_the_step_and_the_good_checkpoint(tmp_path):
     kind = type("Nan", (Toy,), {"nan_from": 20})
     with pytest.raises(UserError, match=r"not finite at step 21; the last good checkpoint is .*step_18;") as caught:
@@ -178,3 +221,31 @@ def test_ema_follows_the_closed_form(tmp_path):
         d = min(0.5, (1 + t) / (10 + t))
         value = d * value + (1 - d) * t
     assert float(ema["w"]) == pytest.approx(value, rel=1e-5)
+
+
+class Followed(Toy):
+    """Keeps the mean of its parameters after every step."""
+
+    def init(self, rng):
+        params, state = super().init(rng)
+        return params, {**state, "mean": jnp.zeros(4)}
+
+    def loss(self, params, model_state, batch, rng):
+        loss, (state, numbers) = super().loss(params, model_state, batch, rng)
+        return loss, (model_state | state, numbers)
+
+    def after_update(self, params, model_state, step):
+        mean = model_state["mean"]
+        return model_state | {"mean": mean + (params["w"] - mean) / (step + 1)}
+
+
+def test_what_follows_the_parameters_sees_them_updated():
+    config, mesh = toy_config(), meshes.make_mesh(1)
+    task, seen = Followed(config, mesh), []
+    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    step = train.make_step(task, config.optim)
+    for i in range(3):
+        state, _ = step(state, meshes.put_rows(task.batch(i), mesh))
+        seen.append(np.asarray(state.params["w"]))
+    np.testing.assert_allclose(state.model_state["mean"], np.mean(seen, 0), rtol=1e-6)
+    assert float(state.model_state["seen"]) == 3
