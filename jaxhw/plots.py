@@ -4,6 +4,7 @@ Every function writes one PNG through its own Figure: no pyplot, no global state
 in [0, 1] in files and percent in pictures. Lines carry their names at their ends, in their colour.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from PIL import Image
 
 from jaxhw import metrics
 
@@ -42,13 +44,14 @@ STYLE = {
 }
 
 
-def curves(path: Path, out: Path) -> None:
-    """Accuracy (left) and loss (right) of the run whose metrics.jsonl is `path`, over epochs where it counts them.
+def curves(path: Path, out: Path, names: Sequence[str] = ("accuracy", "loss")) -> None:
+    """A panel for each of the `names` of the run whose metrics.jsonl is `path`, over epochs where it counts them.
 
-    A panel without numbers is left out; a run with neither accuracy nor loss draws nothing.
+    A panel shows the number itself (training) and those that begin with val_ and test_. One without numbers is left
+    out; a run with none of them draws nothing.
     """
     rows = metrics.read(path)
-    panels = [name for name in ("accuracy", "loss") if any(_points(rows, s + name, "step")[0].size for s in SPLITS)]
+    panels = [name for name in names if any(_points(rows, s + name, "step")[0].size for s in SPLITS)]
     if not panels:
         return
     x = "epoch" if any("epoch" in row for row in rows) else "step"
@@ -63,14 +66,14 @@ def curves(path: Path, out: Path) -> None:
 def compare(runs: Mapping[str, Rows], out: Path) -> list[Path]:
     """Runs over each other, as name -> lines of metrics.jsonl; returns the pictures written into the folder `out`.
 
-    accuracy.png and loss.png over epochs (steps, if a run counts none), accuracy_time.png and loss_time.png over
+    accuracy.png, knn_accuracy.png and loss.png over epochs (steps, if a run counts none), the same with _time over
     wall-clock time. A run's line is that of its validation split, else of its test split (marked so if the others are
     validation); the thin dashed line is training. A number that no run has gives no picture.
     """
     out.mkdir(parents=True, exist_ok=True)
     x = "epoch" if all(any("epoch" in row for row in rows) for rows in runs.values()) else "step"
     written = []
-    for name in ("accuracy", "loss"):
+    for name in ("accuracy", "knn_accuracy", "loss"):
         for axis, suffix in ((x, ""), ("time", "_time")):
             lines, title = _compared(runs, name, axis)
             if lines:
@@ -140,6 +143,36 @@ def sweep(rows: Rows, keys: Sequence[str], metric: str, path: Path) -> None:
         _save(figure, path)
 
 
+def points(series: Mapping[str, Sequence[tuple[float, float, float]]], x: str, path: Path) -> None:
+    """Numbers over x (on a scale of powers of two), each of the `series` a line through (x, mean, deviation)."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+        axes, ends = figure.subplots(), []
+        axes.set_xscale("log", base=2)
+        for (name, values), colour in zip(series.items(), itertools.cycle(COLOURS), strict=False):
+            if values:
+                xs, means, deviations = zip(*sorted(values), strict=True)
+                axes.errorbar(xs, means, deviations, color=colour, marker="o", markersize=4, capsize=3)
+                ends.append((xs[-1], means[-1], name, colour))
+        axes.set_xlabel(x)
+        if all("accuracy" in name for name in series):
+            axes.yaxis.set_major_formatter(_percent)
+        _label(axes, ends)
+        _save(figure, path)
+
+
+def image_rows(rows: np.ndarray, path: Path) -> None:
+    """Rows of small pictures, uint8 [r, n, h, w, 3]: an image first, then, after a gap, what belongs to it."""
+    r, n, h = rows.shape[:3]
+    scale, gap = max(1, 64 // h), 2
+    rows = rows.repeat(scale, 2).repeat(scale, 3)
+    cell = np.pad(rows, ((0, 0), (0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=255)
+    lines = cell.swapaxes(1, 2).reshape(r * cell.shape[2], n * cell.shape[3], 3)
+    lines = np.insert(lines, [cell.shape[3]] * (4 * gap), 255, axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(lines).save(path)
+
+
 def _abscissae(axes: Axes, values: Sequence[Any]) -> Sequence[float]:
     """Where the values lie: names and a handful of distinct numbers side by side, else to scale, log over a decade."""
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
@@ -200,9 +233,9 @@ def _panel(axes: Axes, lines: Sequence[tuple], x: str, name: str) -> None:
             if label:
                 ends.append((xs[-1] / scale, ys[-1], label, colour))
     axes.set_xlabel(unit)
-    axes.set_ylabel(name)
+    axes.set_ylabel(name.replace("_", " "))
     axes.set_xlim(0, max((points[0][-1] for points, *_ in lines if points[0].size), default=1.0) / scale)
-    if name == "accuracy":
+    if name.endswith("accuracy"):
         axes.yaxis.set_major_formatter(_percent)
         axes.set_ylim(bottom=0)
     _label(axes, ends)

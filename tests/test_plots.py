@@ -123,3 +123,25 @@ def test_sweep(tmp_path):
     read(tmp_path / "sweep.png")
     plots.sweep([], ["lr"], "val_accuracy", tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_curves_of_a_pre_training_run(tmp_path):
+    lines = [
+        {"step": i, "epoch": i / 2, "time": 9.0 * i, "loss": 3.0 - i / 9, "val_knn_accuracy": i / 9}
+        for i in range(1, 6)
+    ]
+    names = ("loss", "knn_accuracy", "uniformity")
+    plots.curves(write(tmp_path / "metrics.jsonl", lines), tmp_path / "curves.png", names)
+    assert has(read(tmp_path / "curves.png"), plots.COLOURS[1])
+    written = plots.compare({"simclr": lines, "byol": lines}, tmp_path)
+    assert [path.name for path in written][:2] == ["knn_accuracy.png", "knn_accuracy_time.png"]
+
+
+def test_rows_of_images(tmp_path):
+    """Two rows of an image and its two neighbours, 8 pixels each, eightfold."""
+    rows_ = np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1, 1) * 40 * np.ones((2, 3, 8, 8, 3), np.uint8)
+    plots.image_rows(rows_, tmp_path / "neighbours.png")
+    pixels = read(tmp_path / "neighbours.png")[..., :3]
+    assert pixels.shape == (2 * 68, 3 * 68 + 8, 3)
+    assert [int(pixels[y, x, 0]) for y in (34, 102) for x in (34, 110, 178)] == [0, 40, 80, 120, 160, 200]
+    assert (pixels[34, 68:76] == 255).all()  # the gap after the first

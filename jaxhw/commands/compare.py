@@ -2,7 +2,7 @@
 
 jaxhw compare runs/resnet runs/vit --out=runs/compared
 
-Writes accuracy.png, loss.png, accuracy_time.png, loss_time.png and table.md, and prints the table.
+Writes table.md and prints it; draws accuracy.png, knn_accuracy.png and loss.png, over epochs and (_time) over time.
 """
 
 import argparse
@@ -63,8 +63,8 @@ def _facts(name: str, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any
     config, results = _json(folder / "config.json"), _json(folder / "results.json")
     last = rows[-1]
 
-    def accuracies(split: str) -> list[float]:
-        return [row[f"{split}_accuracy"] for row in rows if row.get(f"{split}_accuracy") is not None]
+    def during(name: str) -> list[float]:
+        return [row[name] for row in rows if row.get(name) is not None]
 
     facts = {"run": name, "state": "done" if results else "running"}
     for key, otherwise in (
@@ -77,9 +77,9 @@ def _facts(name: str, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any
     ):
         facts[key] = results.get(key, otherwise)
     for split in ("val", "test"):
-        during = accuracies(split)
-        facts[f"{split}_best"] = max(during, default=None)
-        facts[f"{split}_final"] = results.get(f"{split}_accuracy", during[-1] if during else None)
+        facts[f"{split}_best"] = max(during(f"{split}_accuracy"), default=None)
+        for key, number in (("final", f"{split}_accuracy"), ("knn", f"{split}_knn_accuracy")):
+            facts[f"{split}_{key}"] = results.get(number, (during(number) or [None])[-1])
     return facts
 
 
@@ -115,6 +115,8 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "val_final": ("validation, final", "{:.2%}".format),
     "test_best": ("test, best", "{:.2%}".format),
     "test_final": ("test, final", "{:.2%}".format),
+    "val_knn": ("validation, kNN", "{:.2%}".format),
+    "test_knn": ("test, kNN", "{:.2%}".format),
     "seconds": ("time", _duration),
     "steps": ("steps", "{:,}".format),
     "epochs": ("epochs", "{:.4g}".format),

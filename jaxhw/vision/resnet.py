@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen import initializers as init
 
-from jaxhw.vision import layers
+from jaxhw.vision import classifier, layers
 
 # torchvision: kaiming_normal_(mode="fan_out", nonlinearity="relu")
 conv_init = init.variance_scaling(2.0, "fan_out", "normal")
@@ -38,12 +38,14 @@ class BatchNorm(nn.Module):
     scale_init: Callable = init.ones
     momentum: float = 0.9
     epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x, train: bool):
         shape = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, shape)
-        bias = self.param("bias", init.zeros, shape)
+        scale = self.param("scale", self.scale_init, shape) if self.use_scale else 1.0
+        bias = self.param("bias", init.zeros, shape) if self.use_bias else 0.0
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:
@@ -116,6 +118,7 @@ class ResNet(nn.Module):
     bottleneck: bool
     image_size: int = 32
     num_classes: int | None = None
+    head: str = "linear"
     stem: str = "torchvision"
     width: int = 64
     zero_init_residual: bool = False
@@ -131,7 +134,6 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and i == 0 else 1
                 module = block(self.width << stage, stride, self.zero_init_residual, self.dtype)
                 setattr(self, f"layer{stage + 1}_{i}", module)
-        self.head = layers.Linear(self.num_classes, dtype=self.dtype) if self.num_classes else None
 
     def features(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [b, h, w, c] -> pooled features [b, d], d = 512 (BasicBlock) or 2048 (Bottleneck) at width 64."""
@@ -143,9 +145,10 @@ class ResNet(nn.Module):
                 x = getattr(self, f"layer{stage + 1}_{i}")(x, train)
         return jnp.mean(x, (1, 2))
 
+    @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = self.features(x, train)
-        return x if self.head is None else self.head(x)
+        return classifier.head(self.head, self.num_classes, self.dtype)(x) if self.num_classes else x
 
 
 ResNet18 = partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False)

@@ -91,3 +91,17 @@ def test_duration(seconds, text):
     from jaxhw.commands.compare import _duration
 
     assert _duration(seconds) == text
+
+
+def test_pre_training_runs_are_compared_by_knn(tmp_path, capsys):
+    lines = [
+        {"step": 9, "time": 3.0, "epoch": 1.0, "loss": 4.0},
+        {"step": 9, "time": 4.0, "epoch": 1.0, "val_knn_accuracy": 0.31},
+    ]
+    done = workdir(tmp_path / "simclr", lines, {"val_knn_accuracy": 0.33, "test_knn_accuracy": 0.3512})
+    code, out, _ = compare(capsys, done, workdir(tmp_path / "byol", lines), f"--out={tmp_path / 'out'}")
+    first, second = cells((tmp_path / "out" / "table.md").read_text())
+    assert code == 0 and "knn_accuracy.png" in out
+    assert (first["validation, kNN"], first["test, kNN"]) == ("33.00%", "35.12%")
+    assert (second["validation, kNN"], second["test, kNN"]) == ("31.00%", "-")
+    assert "test, final" not in first

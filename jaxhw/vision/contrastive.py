@@ -1,0 +1,162 @@
+"""The losses of self-supervised learning, as pure functions of z [b, v, d]: d numbers for each of v views of b images.
+
+All are written for the global batch: under jit with the batch divided over devices, the compiler gathers what a loss
+compares, and gradients flow through the gathering. With more than two views each pair of views counts alike; with two,
+every loss equals its original's.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+LEAST_TEMPERATURE = 0.025  # below, exp(-2 / temperature) is no normal float32 any more
+BLOCK = 1 << 20  # similarities computed at once: they should not leave the cache before they are summed
+_EXACT = lax.Precision.HIGHEST  # some devices would multiply float32 as bfloat16, too coarse for low temperatures
+
+
+def normalise(z: Array) -> Array:
+    """z / |z| over the last axis; 0 stays 0."""
+    return z * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(z), -1, keepdims=True), 1e-24))
+
+
+def nt_xent(z: Array, temperature: float) -> Array:
+    """SimCLR's loss (Chen et al. 2020, eq. 1), [], for projections z [b, v, d] of v >= 2 views.
+
+    Each view has v - 1 positives, the image's other views, and v (b - 1) negatives, the views of all other images. A
+    positive p of a view a costs -log(e^s(a,p) / (e^s(a,p) + sum over negatives n of e^s(a,n))) with s the cosine
+    over ``temperature``: positives do not compete with each other, so the loss of perfectly aligned views tends to 0
+    for any v. The mean over all (a, p) is the loss.
+    """
+    z = normalise(z)
+    negatives = log_sum_negatives(z, temperature)
+    positives = jnp.einsum("bvd,bwd->bvw", z, z, precision=_EXACT) / temperature
+    return _pairs(jax.nn.softplus(negatives[:, :, None] - positives))
+
+
+@jax.custom_vjp
+def log_sum_negatives(z: Array, temperature: float) -> Array:
+    """log of the sum of e^(z_a . z_n / temperature) over all views n of other images: z [b, v, d] unit -> [b, v].
+
+    The similarities are made in blocks and never kept: memory is linear in b. Since they are symmetric, the gradient
+    needs one matrix product more where differentiating the product would need two.
+    """
+    return _log_sum_negatives(z, temperature)
+
+
+def _log_sum_negatives(z, temperature):
+    def sums(rows: Array, images: Array) -> Array:
+        return jnp.sum(_exp_negatives(rows, images, z, temperature), 1)
+
+    return jnp.log(_by_block(sums, z)) + 1 / temperature
+
+
+def _log_sum_fwd(z, temperature):
+    result = _log_sum_negatives(z, temperature)
+    return result, (z, temperature, result)
+
+
+def _log_sum_bwd(saved, g):
+    z, temperature, result = saved
+    # d result_a / d s(a, n) = e^s(a, n) / sum_a; e^s is symmetric, so rows and columns of the gradient add up at once
+    share = (g * jnp.exp(1 / temperature - result)).reshape(-1)
+
+    def gradient(rows: Array, images: Array, mine: Array) -> Array:
+        weights = _exp_negatives(rows, images, z, temperature) * (mine.reshape(-1, 1) + share)
+        return jnp.matmul(weights, z.reshape(-1, z.shape[-1]), precision=_EXACT)
+
+    return _by_block(gradient, z, share.reshape(g.shape)) / temperature, None
+
+
+log_sum_negatives.defvjp(_log_sum_fwd, _log_sum_bwd)
+
+
+def _exp_negatives(rows: Array, images: Array, z: Array, temperature: float) -> Array:
+    """e^((z_a . z_n - 1) / temperature) for views a = rows [r, v, d] of the images [r] and all n, 0 where n is no
+    negative: [r v, b v]. A cosine is at most 1, so nothing overflows and no maximum has to be found."""
+    b, v, d = z.shape
+    cosines = jnp.matmul(rows.reshape(-1, d), z.reshape(-1, d).T, precision=_EXACT)
+    same = jnp.repeat(images, v)[:, None] == jnp.repeat(jnp.arange(b), v)
+    return jnp.where(same, 0.0, jnp.exp((cosines - 1) / temperature))
+
+
+def _by_block(f, z: Array, *more: Array) -> Array:
+    """f(rows [r, v, ...], image numbers [r], ...) -> [r v, ...] for all rows, a block of them at a time: [b, v, ...].
+
+    Block k holds the images k, k + n, k + 2n...: each device then works on its own share of every block.
+    """
+    b, v = z.shape[:2]
+    n = next((n for n in range(1, b) if b % n == 0 and (b * v) ** 2 <= n * BLOCK), b)
+    blocks = [jnp.swapaxes(x.reshape(b // n, n, *x.shape[1:]), 0, 1) for x in (z, jnp.arange(b), *more)]
+    result = lax.map(lambda block: f(*block), blocks)
+    result = result.reshape(n, b // n, v, *result.shape[2:])
+    return jnp.swapaxes(result, 0, 1).reshape(b, v, *result.shape[3:])
+
+
+def byol(predictions: Array, targets: Array) -> Array:
+    """2 - 2 cos of each view's prediction and the other view's target (Grill et al. 2020, eq. 2), both ways added.
+
+    Both are [b, v, d]; nothing is differentiated with respect to the targets.
+    """
+    return 2 * _pairs(2 - 2 * _cosines(predictions, lax.stop_gradient(targets)))
+
+
+def simsiam(predictions: Array, projections: Array) -> Array:
+    """The negative cosine of each view's prediction and the other view's projection (Chen and He 2021, eq. 4)."""
+    return -_pairs(_cosines(predictions, lax.stop_gradient(projections)))
+
+
+def moco(queries: Array, keys: Array, temperature: float) -> Array:
+    """MoCo v3's loss (Chen, Xie and He 2021, algorithm 1): each query finds its image among one other view's keys.
+
+    queries, keys: [b, v, d]. Both directions are added, each times 2 ``temperature``; keys get no gradient.
+    """
+    q, k = normalise(queries), normalise(lax.stop_gradient(keys))
+    scores = jnp.einsum("bvd,cwd->vwbc", q, k, precision=_EXACT) / temperature
+    cost = jax.nn.logsumexp(scores, -1) - jnp.einsum("vwbb->vwb", scores)
+    return 4 * temperature * _pairs(cost.transpose(2, 0, 1))
+
+
+def barlow_twins(z: Array, redundancy: float) -> Array:
+    """Cross-correlations of two views over the batch, towards 1 for a feature with itself and 0 otherwise.
+
+    Zbontar et al. 2021, eq. 1: sum (1 - c_ii)^2 + ``redundancy`` sum_(i != j) c_ij^2. z [b, v, d].
+    """
+    centred = z - z.mean(0)
+    z = centred * lax.rsqrt(jnp.mean(jnp.square(centred), 0) + 1e-5)
+
+    def cost(x: Array, y: Array) -> Array:
+        c = jnp.matmul(x.T, y, precision=_EXACT) / len(x)
+        diagonal = jnp.diagonal(c)
+        return jnp.sum(jnp.square(diagonal - 1)) + redundancy * (jnp.sum(jnp.square(c)) - jnp.sum(jnp.square(diagonal)))
+
+    views = jnp.moveaxis(z, 1, 0)
+    pairs = [cost(views[i], views[j]) for j in range(len(views)) for i in range(j)]
+    return jnp.mean(jnp.stack(pairs))
+
+
+def vicreg(z: Array, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> Array:
+    """Variance-invariance-covariance loss (Bardes et al. 2022, eq. 6, with the authors' code's halved variance term).
+
+    Views are drawn together, each feature's deviation over the batch is held above 1, and features are decorrelated.
+    z [b, v, d].
+    """
+    b, _, d = z.shape
+    distances = jnp.mean(jnp.square(z[:, :, None] - z[:, None]), -1)
+    z = z - z.mean(0)
+    var = jnp.sum(jnp.square(z), 0) / (b - 1)
+    cov = jnp.einsum("bvi,bvj->vij", z, z, precision=_EXACT) / (b - 1)
+    off_diagonal = jnp.sum(jnp.square(cov), (1, 2)) - jnp.sum(jnp.square(var), 1)
+    hinge = jnp.mean(jax.nn.relu(1 - jnp.sqrt(var + 1e-4)))
+    return invariance * _pairs(distances) + variance * hinge + covariance * 2 * jnp.mean(off_diagonal) / d
+
+
+def _cosines(x: Array, y: Array) -> Array:
+    """The cosine of each view of x with each of y, image by image: [b, v, w]."""
+    return jnp.einsum("bvd,bwd->bvw", normalise(x), normalise(y), precision=_EXACT)
+
+
+def _pairs(costs: Array) -> Array:
+    """The mean of costs [b, v, v] over all pairs of different views, in both directions."""
+    v = costs.shape[1]
+    return jnp.sum(jnp.where(jnp.eye(v, dtype=bool), 0.0, costs)) / (len(costs) * v * (v - 1))

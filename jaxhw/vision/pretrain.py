@@ -1,0 +1,239 @@
+"""Self-supervised pre-training: the task behind configs/simclr.py, configs/byol.py and their like."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw import plots
+from jaxhw.errors import UserError
+from jaxhw.vision import augment, datasets, loader, methods, models, monitors, splits, views
+from jaxhw.vision.methods.base import Outputs
+from jaxhw.vision.networks import Networks
+from jaxhw.vision.watch import IMAGES, Watch
+
+PyTree = Any
+TARGET = ("backbone", "projector")  # what a target network averages
+
+
+def default_config(method: str, model: str = "resnet18") -> ConfigDict:
+    """Every key of a pre-training config, with the options of the method and of the model."""
+    config = configs.base("pretrain")
+    with config.unlocked():
+        config.update(
+            {
+                "dataset": "digits",  # tfds:NAME, folder:DIR or digits; its labels are not learnt from
+                "split": "train",  # what to learn from: "unlabelled" of tfds:stl10, say
+                "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
+                "image_size": 0,  # pixels; 0 is the set's own
+                "fraction": 1.0,  # share of the images to learn from, drawn by class and seed
+                "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
+                "model": {"name": model, **models.options(model)},
+                "method": {"name": method, **methods.options(method)},
+                "views": 2,  # of each image
+                "augment": dict(views.SIMCLR),
+                # kNN accuracy of the features: of held-out images while training, of the test split at the end
+                "knn_dataset": "",  # a labelled set; "" is the set itself, where it has labels
+                "knn_bank": 10000,  # images to find neighbours among while training; at the end all are used
+                "knn_k": 200,
+                "knn_temperature": 0.1,
+                "validation": 0.04,  # fraction of that set held out, also from the pre-training; 0: no kNN
+                "test": True,  # whether to use the test split, at the end
+            }
+        )
+    return config
+
+
+class Pretrain:
+    """A method of self-supervised learning on unlabelled images; see :class:`jaxhw.task.Task` for the promises.
+
+    ``TrainState.params`` is {"backbone", "projector", "predictor" if there is one}, the backbone's tree being that of
+    ``models.create(config.model, None, ...)``. The model_state holds "batch_stats" by the same names, and "target":
+    the moving average of {"backbone", "projector"} of methods that have one.
+    """
+
+    unit = "images"
+    metric_names = ("loss", "projection_std")
+
+    def __init__(self, config: ConfigDict, mesh: Mesh):
+        self.config = config
+        self.method = methods.create(config.method)
+        self.views = views.pipeline(config.augment.to_dict(), config.views)
+        self.images = load(config)
+        self.train, size = self.images.train, self.images.train.image_size
+        self.backbone = Backbone(config, size)
+        heads = self.method.heads(models.DTYPES[config.dtype])
+        self.networks = Networks({"backbone": self.backbone.model, **heads}, self.method.together)
+        check(config, len(self.train))
+        self.steps_per_epoch = len(self.train) / config.batch_size
+        self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
+        if self.steps < 1:
+            raise UserError("the run has no steps; set config.steps or config.epochs")
+        self.watch = self.make_watch(mesh)
+
+    def make_watch(self, mesh: Mesh) -> Watch:
+        config, bank = self.config, self.images.bank
+        few = np.random.default_rng(config.seed).permutation(len(bank))[: config.knn_bank]
+        return Watch(
+            self.backbone.of_pixels,
+            self.views,
+            bank.subset(few),
+            self.images.queries,
+            config.knn_k if self.images.labelled else 0,
+            config.knn_temperature,
+            config.batch_size,
+            mesh,
+        )
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        params, stats = self.networks.init(rng, self.train.image_size)
+        state = {"batch_stats": stats}
+        if self.method.target:
+            state["target"] = {name: jax.tree.map(jnp.copy, params[name]) for name in TARGET}
+        return params, state
+
+    def batch(self, step: int) -> PyTree:
+        size = self.config.batch_size
+        indices = loader.batch_indices(self.config.seed, step, size, len(self.train))
+        return {"image": self.train.take(indices[meshes.my_rows(size)])}
+
+    def loss(self, params, model_state, batch, rng):
+        view_rng, dropout_rng = jax.random.split(rng)
+        images = self.views(jax.random.split(view_rng, len(batch["image"])), batch["image"])
+        images, stats = self.backbone.normalise(images), model_state["batch_stats"]
+        online, new_stats = self.networks(params, stats, images, dropout_rng)
+        targets = None
+        if self.method.target:  # in training mode like the online network; its running statistics are never used
+            targets = self.networks(model_state["target"], stats, images, dropout_rng)[0]["projector"]
+        outputs = Outputs(online["projector"], online.get("predictor"), targets)
+        loss = self.method.loss(outputs)
+        spread = monitors.spread(jax.lax.stop_gradient(outputs.projections[:, 0]))
+        return loss, ({**model_state, "batch_stats": new_stats}, {"loss": loss, "projection_std": spread})
+
+    def after_update(self, params: PyTree, model_state: PyTree, step: jax.Array) -> PyTree:
+        """target += (1 - tau) (online - target), of parameters only."""
+        if not self.method.target:
+            return model_state
+        rate = 1 - self.method.decay(step / self.steps)
+        online = {name: params[name] for name in TARGET}
+        target = jax.tree.map(lambda old, new: old + rate * (new - old), model_state["target"], online)
+        return {**model_state, "target": target}
+
+    def evaluate(self, variables: PyTree) -> dict[str, float]:
+        return self.watch(variables)
+
+    def describe(self, workdir: Path) -> None:
+        (workdir / "images.json").write_text(json.dumps({"image_size": self.train.image_size}) + "\n")
+        self.watch.folder = workdir  # for the picture of neighbours, renewed while training
+
+    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
+        results = {"dataset": self.config.dataset, "train_images": len(self.train), "method": self.config.method.name}
+        results |= self.watch(variables)
+        results["collapsed"] = results["feature_std"] < monitors.COLLAPSED
+        if self.images.test:
+            results["test_knn_accuracy"] = self.watch.test(variables, self.images.bank, self.images.test)
+            results["test_images"] = len(self.images.test)
+        if jax.process_index() == 0:
+            panels = ("loss", "knn_accuracy", "feature_std", "alignment", "uniformity")
+            plots.curves(workdir / "metrics.jsonl", workdir / "curves.png", panels)
+        return results
+
+
+@dataclass(frozen=True)
+class Images:
+    """The sets of a run. Where `labelled`, kNN accuracy can be had of `queries` (and `test`) with `bank`.
+
+    Attributes:
+      train: what is learnt from.
+      bank: where neighbours are looked for.
+      queries: images held out; of an unlabelled set a few of those learnt from.
+      test: the test split of the labelled set, or None.
+    """
+
+    train: datasets.Dataset
+    bank: datasets.Dataset
+    queries: datasets.Dataset
+    test: datasets.Dataset | None
+    labelled: bool
+
+
+def check(config: ConfigDict, images: int) -> None:
+    """Raises a UserError for numbers that cannot be meant."""
+    for name, least in (("batch_size", 2), ("knn_bank", 1), ("knn_k", 1)):
+        if config[name] < least:
+            raise UserError(f"config.{name}={config[name]} must be at least {least}")
+    if not config.knn_temperature > 0:
+        raise UserError(f"config.knn_temperature={config.knn_temperature} must be above 0")
+    if images < config.batch_size:
+        raise UserError(
+            f"{config.dataset} has {images} images to learn from, fewer than batch_size={config.batch_size}; "
+            "no image may come twice in a batch: lower config.batch_size"
+        )
+
+
+def load(config: ConfigDict) -> Images:
+    """Loads what the config names."""
+    where, other = config.data_dir or None, config.knn_dataset not in ("", config.dataset)
+    train = datasets.load(config.dataset, config.split, config.image_size or None, where)
+    size, spec = train.image_size, config.knn_dataset if other else config.dataset
+    bank = datasets.load(spec, "train", size, where) if other else train
+    labelled = bool(config.validation) and bank.labels.min() >= 0
+    if labelled:
+        bank, queries = map(bank.subset, datasets.split_validation(bank.labels, config.validation, config.seed))
+        train = train if other else bank
+    else:
+        order = np.random.default_rng(config.seed).permutation(len(bank))
+        few = min(IMAGES, len(bank) // 2)
+        bank, queries = bank.subset(order[few:]), bank.subset(order[:few])
+    if config.fraction != 1:
+        train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
+    test = datasets.load(spec, "test", size, where) if config.test and labelled else None
+    return Images(train, bank, queries, test, labelled)
+
+
+class Backbone:
+    """The trained function from pictures to features, with the pre-processing that belongs to it."""
+
+    def __init__(self, config: ConfigDict, image_size: int):
+        self.model = models.create(config.model, None, image_size, config.dtype)
+        self.image_size = image_size
+        if config.normalise not in augment.STATISTICS:
+            known = ", ".join(augment.STATISTICS)
+            raise UserError(f"config.normalise={config.normalise!r} is unknown; choose one of {known}")
+        self.normalise = lambda images: augment.normalise(images, config.normalise)
+
+    def features(self, variables: PyTree, images: jax.Array) -> jax.Array:
+        """uint8 images [b, h, w, 3] -> [b, d]; ``variables`` is a pre-training run's ``TrainState.variables``."""
+        return self.of_pixels(variables, images.astype(jnp.float32) / 255)
+
+    def of_pixels(self, variables: PyTree, images: jax.Array) -> jax.Array:
+        """Images [b, h, w, 3] in [0, 1] -> [b, d], with the running batch statistics."""
+        return self.model.apply(of_backbone(variables), self.normalise(images), train=False)
+
+    @classmethod
+    def from_workdir(cls, workdir: Path) -> "Backbone":
+        """What a pre-training run's config.json and images.json describe.
+
+        Raises:
+          UserError: the workdir is none of a pre-training run.
+        """
+        config = configs.load(workdir / "config.json")
+        if config.task != "pretrain":
+            raise UserError(f"{workdir} is no workdir of a pre-training run: its task is {config.task}")
+        return cls(config, json.loads((workdir / "images.json").read_text())["image_size"])
+
+
+def of_backbone(variables: PyTree) -> PyTree:
+    """{"params", "batch_stats"} of the backbone alone, as its module takes them, out of ``TrainState.variables``."""
+    stats = variables["model_state"]["batch_stats"]
+    return {"params": variables["params"]["backbone"]} | (
+        {"batch_stats": stats["backbone"]} if "backbone" in stats else {}
+    )

@@ -1,0 +1,88 @@
+"""How good features are while they form: kNN accuracy, monitors, a picture of neighbours, a word if all collapse."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from jaxhw import plots
+from jaxhw.vision import knn, monitors
+from jaxhw.vision.datasets import Dataset
+from jaxhw.vision.features import Extractor
+
+PyTree = Any
+IMAGES = 1024  # that the monitors look at
+SHOWN = (8, 10)  # images and neighbours in the picture
+
+
+class Watch:
+    """Looks at a backbone's features of images that it does not learn from. Labels are used here only.
+
+    Args:
+      features: (variables, images [b, h, w, 3] in [0, 1]) -> [b, d].
+      draw: (keys [b], uint8 images) -> views [b, v, h, w, 3] in [0, 1], as in training.
+      bank, queries: neighbours are looked for in the bank; no image is in both.
+      k, temperature: of :func:`jaxhw.vision.knn.accuracy`, where both sets are labelled; k = 0: no accuracy.
+
+    Attributes:
+      folder: where neighbours.png goes, if anywhere.
+    """
+
+    folder: Path | None = None
+
+    def __init__(
+        self,
+        features: Callable[[PyTree, jax.Array], jax.Array],
+        draw: Callable[[jax.Array, jax.Array], jax.Array],
+        bank: Dataset,
+        queries: Dataset,
+        k: int,
+        temperature: float,
+        batch_size: int,
+        mesh: Mesh,
+    ):
+        def of_views(variables: PyTree, images: jax.Array) -> jax.Array:
+            pixels = draw(jax.random.split(jax.random.key(0), len(images)), images)
+            z = features(variables, pixels.reshape(-1, *pixels.shape[2:]))
+            return z.reshape(*pixels.shape[:2], -1)
+
+        def of_images(variables: PyTree, images: jax.Array) -> jax.Array:
+            return features(variables, images.astype(jnp.float32) / 255)
+
+        self.bank, self.queries, self.k = bank, queries, k
+        self.few = queries.subset(np.arange(min(IMAGES, len(queries))))
+        self.accuracy = partial(knn.accuracy, k=k, temperature=temperature)
+        self.extract, self.extract_views = (Extractor(f, batch_size, mesh) for f in (of_images, of_views))
+
+    def __call__(self, variables: PyTree) -> dict[str, float]:
+        """val_knn_accuracy of the queries, and the monitors' numbers."""
+        queries, bank = self.extract(variables, self.queries), self.extract(variables, self.bank)
+        numbers = {}
+        if self.k:
+            numbers["val_knn_accuracy"] = self.accuracy(bank, self.bank.labels, queries, self.queries.labels)
+        numbers["feature_std"] = float(monitors.spread(queries[:IMAGES]))
+        numbers["alignment"] = float(monitors.alignment(self.extract_views(variables, self.few)))
+        numbers["uniformity"] = float(monitors.uniformity(queries[:IMAGES]))
+        if jax.process_index() == 0:
+            if numbers["feature_std"] < monitors.COLLAPSED:
+                tqdm.write(monitors.collapse_line(numbers["feature_std"]))
+            if self.folder:
+                self.draw_neighbours(bank, queries[: SHOWN[0]])
+        return numbers
+
+    def test(self, variables: PyTree, bank: Dataset, test: Dataset) -> float:
+        """The kNN accuracy of a test split among all images of a labelled set."""
+        return self.accuracy(self.extract(variables, bank), bank.labels, self.extract(variables, test), test.labels)
+
+    def draw_neighbours(self, bank: np.ndarray, queries: np.ndarray) -> None:
+        """Writes neighbours.png: in each row an image and those of the bank that are nearest to it."""
+        near = np.asarray(knn.nearest(bank, queries, min(SHOWN[1], len(bank))))
+        own = self.queries.take(np.arange(len(queries)))
+        rows = [np.concatenate([image[None], self.bank.take(row)]) for image, row in zip(own, near, strict=True)]
+        plots.image_rows(np.stack(rows), self.folder / "neighbours.png")

@@ -1,0 +1,60 @@
+"""Closed forms of the monitors, and what is said of a collapsed network."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhw import mesh as meshes
+from jaxhw.vision import datasets, monitors, views
+from jaxhw.vision.watch import Watch
+
+
+def test_alignment_of_opposite_and_equal_views():
+    x = np.array([[1.0, 0.0], [0.0, 5.0]])
+    assert float(monitors.alignment(np.stack([x, 3 * x], 1))) == pytest.approx(0)
+    assert float(monitors.alignment(np.stack([x, -x], 1))) == pytest.approx(4)
+    third = np.stack([x, x, -x], 1)  # of three pairs one is equal and two are opposite
+    assert float(monitors.alignment(third)) == pytest.approx(8 / 3)
+
+
+def test_uniformity_of_the_corners_of_a_cross():
+    z = np.concatenate([np.eye(3), -np.eye(3)])  # four neighbours at squared distance 2, one at 4
+    assert float(monitors.uniformity(z)) == pytest.approx(np.log((4 * np.exp(-4) + np.exp(-8)) / 5), rel=1e-5)
+    assert float(monitors.uniformity(np.ones((5, 3)))) == pytest.approx(0, abs=1e-6)
+
+
+def test_spread_is_one_for_even_directions_and_zero_for_one():
+    z = np.random.default_rng(0).normal(size=(4000, 16))
+    assert float(monitors.spread(z)) == pytest.approx(1, abs=0.02)
+    assert float(monitors.spread(np.ones((10, 16)) * np.arange(1, 11)[:, None])) == pytest.approx(0, abs=1e-6)
+
+
+def watch_over(features, folder=None, k=20):
+    digits = datasets.load("digits", "train")
+    sets = digits.subset(np.arange(300)), digits.subset(np.arange(300, 400))
+    draw = views.pipeline({**views.SIMCLR, "jitter_probability": 0.0, "blur": (0.0,)}, 2)
+    watch = Watch(features, draw, *sets, k, 0.1, 64, meshes.make_mesh(1))
+    watch.folder = folder
+    return watch, digits
+
+
+def test_pixels_as_features(tmp_path, capsys):
+    watch, digits = watch_over(lambda variables, images: images[..., 0].reshape(len(images), -1), tmp_path)
+    numbers = watch({})
+    assert numbers["val_knn_accuracy"] > 0.8 and 0.2 < numbers["feature_std"] < 1
+    assert 0 < numbers["alignment"] < 2 and numbers["uniformity"] < -0.5
+    assert watch.test({}, digits, datasets.load("digits", "test")) > 0.95
+    assert (tmp_path / "neighbours.png").stat().st_size > 1000
+    assert "collapsed" not in capsys.readouterr().out
+
+
+def test_collapse_is_said_in_one_line(capsys):
+    watch, _ = watch_over(lambda variables, images: 1 + 1e-3 * images[..., 0].reshape(len(images), -1), k=0)
+    numbers = watch({})
+    assert numbers["feature_std"] < monitors.COLLAPSED and "val_knn_accuracy" not in numbers
+    said = capsys.readouterr().out.strip()
+    assert said.startswith("collapsed: all images have nearly the same features") and "\n" not in said
+
+
+def test_a_vector_of_zeros_is_no_nan():
+    assert jnp.isfinite(monitors.spread(jnp.zeros((4, 3)))) and jnp.isfinite(monitors.uniformity(jnp.zeros((4, 3))))
