@@ -1,4 +1,4 @@
-"""``jaxhw <command>``: train, eval, predict, params, compare, sweep. ``jaxhw <command> --help`` tells more."""
+"""``jaxhw <command>``: train, eval, predict, params, compare, sweep, study, export; each with ``--help``."""
 
 import argparse
 import importlib
@@ -15,6 +15,8 @@ COMMANDS = {
     "params": "print a model's layers, shapes and parameter counts",
     "compare": "draw runs over each other and tabulate them",
     "sweep": "search hyperparameters on the validation split",
+    "study": "train runs that build on each other; tabulate and draw them",
+    "export": "write a run's model for PyTorch",
 }
 
 

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxhw.errors import UserError
+from jaxhw.vision.classifier import HEADS
 from jaxhw.vision.resnet import STEMS, ResNet18, ResNet34, ResNet50
-from jaxhw.vision.vit import POOLS, ViT
+from jaxhw.vision.vit import POOLS, STYLES, ViT
 
 MODELS = {"resnet18": ResNet18, "resnet34": ResNet34, "resnet50": ResNet50, "vit": ViT}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-CHOICES = {"stem": STEMS, "pool": POOLS}
+CHOICES = {"stem": STEMS, "pool": POOLS, "head": HEADS, "style": STYLES}
 # create() sets these from the task: they are not options of the model
 GIVEN = {"num_classes", "image_size", "dtype", "parent", "name"}
 

@@ -1,4 +1,4 @@
-"""Weights under PyTorch's names and shapes: torchvision's ResNet and vit-pytorch's ViT, both ways."""
+"""Weights under PyTorch's names and shapes: torchvision's ResNet, vit-pytorch's and timm's ViT, both ways."""
 
 from collections.abc import Iterator, Mapping
 
@@ -25,6 +25,20 @@ VIT_BLOCK = (
     ("1.net.4.weight", ("fc2", "kernel")),
     ("1.net.4.bias", ("fc2", "bias")),
 )
+TIMM_BLOCK = (
+    ("norm1.weight", ("norm1", "scale")),
+    ("norm1.bias", ("norm1", "bias")),
+    ("attn.qkv.weight", ("to_qkv",)),
+    ("attn.qkv.bias", ("to_qkv_bias",)),
+    ("attn.proj.weight", ("to_out", "kernel")),
+    ("attn.proj.bias", ("to_out", "bias")),
+    ("norm2.weight", ("norm2", "scale")),
+    ("norm2.bias", ("norm2", "bias")),
+    ("mlp.fc1.weight", ("fc1", "kernel")),
+    ("mlp.fc1.bias", ("fc1", "bias")),
+    ("mlp.fc2.weight", ("fc2", "kernel")),
+    ("mlp.fc2.bias", ("fc2", "bias")),
+)
 VIT_STEM = (
     ("to_patch_embedding.1.weight", ("patch_norm", "scale")),
     ("to_patch_embedding.1.bias", ("patch_norm", "bias")),
@@ -38,14 +52,17 @@ VIT_STEM = (
 
 
 def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
-    """A model's variables as torchvision's ResNet or vit-pytorch's ViT stores them, in their state_dict's order."""
+    """A model's variables as torchvision, vit-pytorch or timm store them, in their state_dict's order."""
     state = {}
     for name, path, index in _entries(variables):
         value = np.asarray(_get(variables, path))
-        state[name] = _to_torch(path, value if index is None else value[index])
+        state[name] = _to_torch(name, path, value if index is None else value[index])
         if name.endswith("running_var"):
             state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-    if "blocks" in variables["params"] and "cls_token" not in variables["params"]:
+    params = variables["params"]
+    if "patch_norm" not in params:
+        state |= {name: state[name][None] for name in ("cls_token", "pos_embed") if name in state}
+    elif "cls_token" not in params:
         # vit-pytorch keeps an empty cls token when it pools by the mean
         state = {"cls_token": np.zeros((0, state["pos_embedding"].shape[1]), np.float32)} | state
     return state
@@ -87,14 +104,29 @@ def parameter_table(variables: Mapping) -> list[tuple[str, tuple[int, ...], int]
 def _entries(variables: Mapping) -> Iterator[tuple[str, tuple[str, ...], int | None]]:
     """(PyTorch's name, our path, index on the path's leading axis) of every array, in state_dict order."""
     params = variables["params"]
-    if "blocks" in params:
+    if "patch_norm" in params:
         yield from _vit_entries(params)
+    elif "blocks" in params:
+        yield from _timm_entries(params)
     else:
         yield from _resnet_entries(params)
-    if "head" in params:
-        head = "mlp_head" if "blocks" in params else "fc"
-        yield f"{head}.weight", ("params", "head", "kernel"), None
-        yield f"{head}.bias", ("params", "head", "bias"), None
+    yield from _head_entries(params)
+
+
+def head_name(params: Mapping) -> str:
+    """What PyTorch's models of this kind call their head."""
+    return "mlp_head" if "patch_norm" in params else "head" if "blocks" in params else "fc"
+
+
+def _head_entries(params):
+    name, head = head_name(params), params.get("head", {})
+    if "kernel" in head:
+        yield f"{name}.weight", ("params", "head", "kernel"), None
+        yield f"{name}.bias", ("params", "head", "bias"), None
+    elif head:  # an nn.Sequential, in which number 1 is the ReLU
+        for i, layer in ((0, "linear1"), (2, "linear2")):
+            yield f"{name}.{i}.weight", ("params", "head", layer, "kernel"), None
+            yield f"{name}.{i}.bias", ("params", "head", layer, "bias"), None
 
 
 def _vit_entries(params):
@@ -106,6 +138,19 @@ def _vit_entries(params):
     for i in range(params["blocks"]["to_qkv"].shape[0]):
         for name, path in VIT_BLOCK:
             yield f"transformer.layers.{i}.{name}", ("params", "blocks", *path), i
+
+
+def _timm_entries(params):
+    for name, path in (("cls_token", ("cls_token",)), ("pos_embed", ("pos_embedding",))):
+        if path[0] in params:
+            yield name, ("params", *path), None
+    for leaf, ours in (("weight", "kernel"), ("bias", "bias")):
+        yield f"patch_embed.proj.{leaf}", ("params", "patch_proj", ours), None
+    for i in range(params["blocks"]["to_qkv"].shape[0]):
+        for name, path in TIMM_BLOCK:
+            yield f"blocks.{i}.{name}", ("params", "blocks", *path), i
+    for leaf, ours in (("weight", "scale"), ("bias", "bias")):
+        yield f"norm.{leaf}", ("params", "norm", ours), None
 
 
 def _resnet_entries(params):
@@ -127,17 +172,20 @@ def _conv_norm(conv, norm, conv_path, norm_path):
         yield f"{norm}.{name}", (collection, *norm_path, leaf), None
 
 
-def _to_torch(path: tuple[str, ...], a: np.ndarray) -> np.ndarray:
+def _to_torch(name: str, path: tuple[str, ...], a: np.ndarray) -> np.ndarray:
     """Convolution [k, k, i, o] -> [o, i, k, k]; linear [i, o] -> [o, i]; qkv [i, 3, o] -> [3 o, i]."""
     if path[-1] not in ("kernel", "to_qkv"):
-        return a
+        return a.reshape(-1) if path[-1] == "to_qkv_bias" else a
+    if name == "patch_embed.proj.weight":  # timm's patches are a convolution's
+        side = round((len(a) / 3) ** 0.5)
+        a = a.reshape(side, side, 3, -1)
     return a.transpose(3, 2, 0, 1) if a.ndim == 4 else a.reshape(a.shape[0], -1).T
 
 
 def _from_torch(path: tuple[str, ...], a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if path[-1] not in ("kernel", "to_qkv"):
         return a.reshape(shape)
-    return a.transpose(2, 3, 1, 0) if a.ndim == 4 else a.T.reshape(shape)
+    return (a.transpose(2, 3, 1, 0) if a.ndim == 4 else a.T).reshape(shape)
 
 
 def _get(tree: Mapping, path: tuple[str, ...]):

@@ -1,4 +1,4 @@
-"""Vision transformer (Dosovitskiy et al., 2021) as vit-pytorch builds it."""
+"""Vision transformer (Dosovitskiy et al., 2021) as vit-pytorch builds it, or as timm does."""
 
 import flax.linen as nn
 import jax
@@ -7,10 +7,13 @@ from flax.linen import initializers as init
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxhw.vision import layers
+from jaxhw.vision import classifier, layers
 from jaxhw.vision.layers import Linear, torch_linear_init
 
 POOLS = ("cls", "mean")
+# timm embeds patches without LayerNorm, projects q, k and v with a bias and has LayerNorms of a smaller epsilon
+STYLES = ("vit-pytorch", "timm")
+EPSILON = {"vit-pytorch": 1e-5, "timm": 1e-6}
 # What the backward pass of a block keeps: the matrix products. LayerNorm, softmax's shift and GELU are recomputed,
 # which costs less than writing them to memory and reading them back.
 SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden")
@@ -19,10 +22,13 @@ SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attende
 class LayerNorm(nn.Module):
     """torch.nn.LayerNorm over the last axis."""
 
+    epsilon: float = 1e-5
+
     @nn.compact
     def __call__(self, x):
         shape = x.shape[-1:]
-        return layers.layer_norm(x, self.param("scale", init.ones, shape), self.param("bias", init.zeros, shape))
+        scale, bias = self.param("scale", init.ones, shape), self.param("bias", init.zeros, shape)
+        return layers.layer_norm(x, scale, bias, self.epsilon)
 
 
 class Block(nn.Module):
@@ -37,17 +43,19 @@ class Block(nn.Module):
     head_dim: int
     mlp: int
     dropout: float
+    style: str
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, drop_path: jax.Array | float, key: jax.Array | None, queries: int) -> jax.Array:
         keys = [None] * 6 if key is None else jax.random.split(key, 6)
-        width = x.shape[-1]
-        y = self.attend(LayerNorm(name="norm1")(x), queries, keys[5])
+        width, epsilon = x.shape[-1], EPSILON[self.style]
+        y = self.attend(LayerNorm(epsilon, name="norm1")(x), queries, keys[5])
         y = drop(Linear(width, dtype=self.dtype, name="to_out")(y), self.dropout, keys[0])
         x = x[:, :queries] + drop(y, drop_path, keys[1], per_image=True)
         x = checkpoint_name(x, "middle")
-        y = checkpoint_name(Linear(self.mlp, dtype=self.dtype, name="fc1")(LayerNorm(name="norm2")(x)), "hidden")
+        y = Linear(self.mlp, dtype=self.dtype, name="fc1")(LayerNorm(epsilon, name="norm2")(x))
+        y = checkpoint_name(y, "hidden")
         y = drop(nn.gelu(y, approximate=False), self.dropout, keys[2])
         y = drop(Linear(width, dtype=self.dtype, name="fc2")(y), self.dropout, keys[3])
         return x + drop(y, drop_path, keys[4], per_image=True)
@@ -57,9 +65,11 @@ class Block(nn.Module):
         inner = self.heads * self.head_dim
         # one parameter like vit-pytorch's, but three products: the gradient of slicing one product pads its parts
         w = self.param("to_qkv", torch_linear_init, (d, 3, inner))
+        bias = self.param("to_qkv_bias", init.zeros, (3, inner)) if self.style == "timm" else None
 
         def project(i, x):
-            y = layers.matmul(x, w[:, i], self.dtype).reshape(b, -1, self.heads, self.head_dim)
+            y = layers.matmul(x, w[:, i], self.dtype)
+            y = (y if bias is None else y + bias[i]).reshape(b, -1, self.heads, self.head_dim)
             return checkpoint_name(y.transpose(0, 2, 1, 3), "qkv")
 
         q, k, v = project(0, x[:, :queries]), project(1, x), project(2, x)
@@ -95,6 +105,8 @@ class ViT(nn.Module):
     emb_dropout: float = 0.0
     drop_path: float = 0.0
     pool: str = "cls"
+    head: str = "linear"
+    style: str = "vit-pytorch"
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -103,13 +115,13 @@ class ViT(nn.Module):
             tokens += 1
             self.cls_token = self.param("cls_token", init.normal(1.0), (1, self.width))
         self.pos_embedding = self.param("pos_embedding", init.normal(1.0), (tokens, self.width))
-        self.patch_norm = LayerNorm()
+        if self.style == "vit-pytorch":
+            self.patch_norm = LayerNorm()
+            self.embed_norm = LayerNorm()
         self.patch_proj = Linear(self.width, dtype=self.dtype)
-        self.embed_norm = LayerNorm()
-        self.block = Block(self.heads, self.head_dim, self.mlp, self.dropout, self.dtype, parent=None)
+        self.block = Block(self.heads, self.head_dim, self.mlp, self.dropout, self.style, self.dtype, parent=None)
         self.blocks = self.param("blocks", self.init_blocks)
-        self.norm = LayerNorm()
-        self.head = Linear(self.num_classes, dtype=self.dtype) if self.num_classes else None
+        self.norm = LayerNorm(EPSILON[self.style])
 
     def init_blocks(self, key):
         token = jnp.zeros((1, 1, self.width))
@@ -117,7 +129,8 @@ class ViT(nn.Module):
 
     def features(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [b, h, w, c] -> the normalised cls token, or the mean over tokens: [b, width]."""
-        x = self.embed_norm(self.patch_proj(self.patch_norm(patches(x, self.patch))))
+        x = patches(x, self.patch)
+        x = self.patch_proj(x) if self.style == "timm" else self.embed_norm(self.patch_proj(self.patch_norm(x)))
         if self.pool == "cls":
             x = jnp.concatenate([jnp.broadcast_to(self.cls_token, (x.shape[0], 1, self.width)), x], 1)
         random = train and max(self.dropout, self.emb_dropout, self.drop_path) > 0
@@ -141,9 +154,10 @@ class ViT(nn.Module):
         last = jax.tree.map(lambda a: a[-1], layers_)
         return body(x, last, 1 if self.pool == "cls" else x.shape[1])[0]
 
+    @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = self.features(x, train)
-        return x if self.head is None else self.head(x)
+        return classifier.head(self.head, self.num_classes, self.dtype)(x) if self.num_classes else x
 
 
 def patches(x: jax.Array, p: int) -> jax.Array:

@@ -28,7 +28,8 @@ def test_parameter_counts_of_torchvision_and_vit_pytorch(config, classes, expect
 
 
 def test_options_are_the_defaults_and_create_takes_them():
-    assert models.options("resnet18") == {"stem": "torchvision", "width": 64, "zero_init_residual": False}
+    defaults = {"head": "linear", "stem": "torchvision", "width": 64, "zero_init_residual": False}
+    assert models.options("resnet18") == defaults
     assert models.options("vit")["depth"] == 25
     for name in models.MODELS:
         assert models.create({"name": name, **models.options(name)}, 10, 32) == models.create({"name": name}, 10, 32)
@@ -42,6 +43,8 @@ def test_options_are_the_defaults_and_create_takes_them():
         ({"name": "resnet18", "stem": "imagenet"}, "torchvision, cifar"),
         ({"name": "vit", "patch": 5}, "does not divide"),
         ({"name": "vit", "pool": "max"}, "cls, mean"),
+        ({"name": "vit", "head": "mpl"}, "linear, mlp"),
+        ({"name": "vit", "style": "torch"}, "vit-pytorch, timm"),
         ({"name": "vit", "depth": 0}, "positive"),
         ({"name": "vit", "dropout": 1.0}, "probability"),
     ],

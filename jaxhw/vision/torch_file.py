@@ -1,0 +1,148 @@
+"""Reads the tensors of PyTorch's files without PyTorch, and without running anything that a file says.
+
+A file of torch.save is a zip archive of one pickle, which describes tensors, and one entry of bytes for each storage
+that they view. A pickle is a program that may name any function of any module; here it gets the few that tensors need.
+"""
+
+import io
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+
+from jaxhw.errors import UserError
+
+STORAGES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a state_dict by name, from a .safetensors file or one of torch.save (any other suffix).
+
+    A state_dict inside {"state_dict": ...} or {"model": ...} is found; DistributedDataParallel's "module." is dropped.
+
+    Raises:
+        UserError: the file is missing, damaged, older than PyTorch 1.6, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        state = safetensors.numpy.load_file(path) if path.suffix == ".safetensors" else _state_dict(_unpickle(path))
+    except UserError as error:
+        raise UserError(f"{path} {error}") from None
+    except Exception as error:  # damaged bytes make a pickle or a zip file raise nearly anything
+        reason = (str(error) or type(error).__name__).split("\n")[0]
+        raise UserError(f"{path} is damaged or no file of weights: {reason}") from None
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _state_dict(found: Any) -> Mapping[str, np.ndarray]:
+    if isinstance(found, Mapping):
+        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
+    if not isinstance(found, Mapping):
+        raise UserError("holds no state_dict")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
+            raise UserError(f"holds {name!r}, which is no tensor: save model.state_dict() alone")
+    return found
+
+
+def _unpickle(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):
+        raise UserError("is no zip archive as PyTorch writes since 1.6: it is cut off, or to be loaded and saved anew")
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise UserError("is a zip archive, but none of torch.save's: it has no data.pkl")
+        folder = pickles[0].removesuffix("data.pkl")
+        if f"{folder}byteorder" in archive.namelist() and _entry(archive, f"{folder}byteorder") != b"little":
+            raise UserError("was written by a big-endian machine: load and save it again on another")
+        return _Unpickler(archive, folder).load()
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # it could grow beyond all memory
+        raise UserError(f"is none of torch.save's: its {name} is compressed")
+    return archive.read(name)
+
+
+class _Dict(OrderedDict):
+    """A state_dict; what was set on it as an attribute (`_metadata`) is ignored."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Function:
+    """A function that a pickle may call but not change."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable):
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can be made to fill the memory
+    def __init__(self, archive: zipfile.ZipFile, folder: str):
+        super().__init__(io.BytesIO(_entry(archive, f"{folder}data.pkl")), encoding="utf-8")
+        self._archive, self._folder = archive, folder
+        self._storages: dict[str, np.ndarray] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in STORAGES:
+            return np.dtype(STORAGES[name])
+        known = {
+            "collections.OrderedDict": _Dict,
+            "torch._utils._rebuild_tensor_v2": _Function(_tensor),
+            "torch._utils._rebuild_parameter": _Function(lambda data, *_: data),
+        }
+        if f"{module}.{name}" not in known:
+            raise UserError(f"holds a {module}.{name}; only tensors are read: save model.state_dict() alone")
+        return known[f"{module}.{name}"]
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, dtype, key, _, count = pid
+        if kind != "storage" or not isinstance(dtype, np.dtype):
+            raise UserError(f"holds a {kind}, which is no tensor")
+        if key not in self._storages:
+            self._storages[key] = np.frombuffer(_entry(self._archive, f"{self._folder}data/{key}"), dtype, count)
+        return self._storages[key]
+
+
+def _tensor(storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
+    """A tensor as a view of its storage; strides count elements."""
+    last = offset + sum(stride * (n - 1) for stride, n in zip(strides, shape, strict=True))
+    numbers = (offset, *shape, *strides)
+    if not all(isinstance(n, int) and n >= 0 for n in numbers) or math.prod(shape) > storage.size:
+        raise ValueError("a tensor does not fit its storage")
+    if 0 not in shape and last >= storage.size:
+        raise ValueError("a tensor does not fit its storage")
+    if 0 in shape:
+        return np.zeros(shape, storage.dtype)
+    return np.lib.stride_tricks.as_strided(
+        storage[offset:], shape, [stride * storage.itemsize for stride in strides], writeable=False
+    )
