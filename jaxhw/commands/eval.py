@@ -8,7 +8,6 @@ jaxhw eval --workdir=runs/vit --dataset=folder:pictures --out=elsewhere
 import argparse
 from pathlib import Path
 
-from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
@@ -24,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the numbers; writes the confusion matrix and the accuracy of each class."""
-    config = configs.load(args.workdir / "config.json")
     set_up()
     from jaxhw.checkpoint import restore_variables
-    from jaxhw.vision.classify import Classify, read_labels, save_scores
+    from jaxhw.vision.classify import Classify, read_config, read_labels, save_scores
 
+    config = read_config(args.workdir)
     with config.unlocked():
         config.dataset = args.dataset or config.dataset
         config.test = args.split == "test"

@@ -1,4 +1,4 @@
-"""Supervised classification: the task behind configs/vit.py and configs/resnet18.py."""
+"""Supervised classification, from scratch or from other weights: the task of configs/vit.py and configs/finetune.py."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,11 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots
 from jaxhw.errors import UserError
-from jaxhw.vision import augment, datasets, loader, mixing, models
+from jaxhw.vision import augment, datasets, loader, mixing, models, splits, weights
 from jaxhw.vision.evaluate import Evaluator, Scores
 
 PyTree = Any
+HEAD_ALONE = (("", 0.0), ("head", 1.0))  # groups of the optimiser
 
 
 def default_config(model: str) -> ConfigDict:
@@ -28,10 +29,12 @@ def default_config(model: str) -> ConfigDict:
         config.update(
             {
                 "dataset": "digits",  # tfds:NAME, folder:DIR or digits
+                "fraction": 1.0,  # share of the training set that is used at all, drawn by class and seed
                 "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
                 "image_size": 0,  # pixels; 0 is the set's own
                 "validation": 0.0,  # fraction of the training set held out, watched while training
                 "test": True,  # evaluate the test split (at the end; while training where validation is 0)
+                "frozen": False,  # train the head alone: the rest keeps its weights and its batch statistics
                 "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
                 "model": {"name": model, **models.options(model)},
                 "augment": augment.default_options(),
@@ -48,21 +51,14 @@ class Classify:
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.config = config
-        where = config.data_dir or None
-        self.train = datasets.load(config.dataset, "train", config.image_size or None, where)
-        self.splits = {}
-        if config.validation:
-            chosen, held_out = datasets.split_validation(self.train.labels, config.validation, config.seed)
-            self.splits["val"] = self.train.subset(held_out)
-            self.train = self.train.subset(chosen)
-        if config.test:
-            self.splits["test"] = datasets.load(config.dataset, "test", self.train.image_size, where)
+        self.train, self.splits = load_splits(config)
         self.names = self.train.names
         self.steps_per_epoch = len(self.train.labels) / config.batch_size
         self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
         if self.steps < 1:
             raise UserError("the run has no steps; set config.steps or config.epochs")
         self.predictor = Predictor(config, self.names, self.train.image_size)
+        self.groups = HEAD_ALONE if config.frozen else ()
         self.augment = augment.standard(config.augment.to_dict())
         self.evaluator = Evaluator(self.predictor.logits, len(self.names), config.batch_size, mesh)
 
@@ -70,6 +66,11 @@ class Classify:
         size = self.train.image_size
         variables = self.predictor.model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
         return variables["params"], {k: v for k, v in variables.items() if k != "params"}
+
+    def pretrained(self, shapes: PyTree) -> PyTree:
+        like = {"params": shapes["params"], **shapes["model_state"]}
+        found = weights.load(self.config.init_from, like, self.config.normalise)
+        return {"params": found["params"], "model_state": {k: v for k, v in found.items() if k != "params"}}
 
     def batch(self, step: int) -> PyTree:
         size = self.config.batch_size
@@ -86,7 +87,7 @@ class Classify:
         logits, new_state = self.predictor.model.apply(
             {"params": params, **model_state},
             self.predictor.normalise(images),
-            train=True,
+            train=not self.config.frozen,
             mutable=list(model_state),
             rngs={"dropout": dropout_rng},
         )
@@ -103,8 +104,7 @@ class Classify:
         return self.evaluator(variables, self.splits[split])
 
     def describe(self, workdir: Path) -> None:
-        labels = {"names": self.names, "image_size": self.train.image_size}
-        (workdir / "labels.json").write_text(json.dumps(labels, indent=2) + "\n")
+        write_labels(workdir, self.names, self.train.image_size)
 
     def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
         results: dict[str, Any] = {"dataset": self.config.dataset, "train_images": len(self.train.labels)}
@@ -138,7 +138,39 @@ class Predictor:
     def from_workdir(cls, workdir: Path) -> "Predictor":
         """What a run's config.json and labels.json describe."""
         labels = read_labels(workdir)
-        return cls(configs.load(workdir / "config.json"), labels["names"], labels["image_size"])
+        return cls(read_config(workdir), labels["names"], labels["image_size"])
+
+
+def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, datasets.Dataset]]:
+    """(training set, {"val", "test"} as far as the config wants them).
+
+    The validation split is cut from the fraction of the training set that is used at all: no label beyond it is seen.
+    """
+    where, held_out = config.data_dir or None, {}
+    train = datasets.load(config.dataset, "train", config.image_size or None, where)
+    if config.fraction != 1:
+        train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
+    if config.validation:
+        kept, cut = datasets.split_validation(train.labels, config.validation, config.seed)
+        train, held_out["val"] = train.subset(kept), train.subset(cut)
+    if config.test:
+        held_out["test"] = datasets.load(config.dataset, "test", train.image_size, where)
+    return train, held_out
+
+
+def write_labels(workdir: Path, names: list[str], image_size: int) -> None:
+    """Writes labels.json, the mapping from labels to classes; :func:`read_labels` reads it."""
+    (workdir / "labels.json").write_text(json.dumps({"names": names, "image_size": image_size}, indent=2) + "\n")
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """A classification run's config.json; options younger than the run have their defaults."""
+    saved = configs.load(workdir / "config.json")
+    if saved.task != "classify":
+        raise UserError(f"{workdir} is no workdir of a classification run: its task is {saved.task}")
+    config = default_config(saved.model.name)
+    config.update(saved)
+    return config
 
 
 def read_labels(workdir: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Spec            | what
 `tfds:NAME`     | a TensorFlow Datasets set with an image and a label, read without TensorFlow; cifar10, cifar100 and
                 | stl10 are downloaded and prepared at first use
 `folder:DIR`    | class folders of images, DIR/CLASS/*.png, or DIR/train and DIR/test (or val) of class folders
+`domains:DIR`   | class folders within domain folders, DIR/DOMAIN/CLASS/*.png; `domains:DIR:photo,sketch` for some
 `digits`        | scikit-learn's 1797 digits of 8 x 8 pixels; needs no network
 """
 
@@ -17,9 +18,11 @@ import numpy as np
 from PIL import Image
 
 from jaxhw.errors import UserError
-from jaxhw.vision.folder import common_size, find_images, load_folder
+from jaxhw.vision.folder import common_size, find_domains, find_images, load_domains, load_folder
 from jaxhw.vision.images import LazyImages, fit
 from jaxhw.vision.splits import split_validation
+
+FOLDERS = {"folder": load_folder, "domains": load_domains}
 
 __all__ = ["Dataset", "describe", "load", "split_validation"]
 
@@ -65,10 +68,10 @@ def load(
     """Loads one split of an image classification set.
 
     Args:
-        spec: `tfds:NAME`, `folder:DIR` or `digits`.
+        spec: `tfds:NAME`, `folder:DIR`, `domains:DIR` or `digits`.
         split: "train" or "test". A `tfds:` set without a test split gives its validation split as "test", and takes
-            the names of its other splits too ("unlabelled"). `digits` and a `folder:` without train/ and test/ have a
-            fifth of each class cut for testing, always the same one (seed 0).
+            the names of its other splits too ("unlabelled"). `digits`, `domains:` and a `folder:` without train/ and
+            test/ have a fifth of each class (of each domain) cut for testing, always the same one (seed 0).
         image_size: pixels a side: the shorter side is resized to it, the centre cropped. None keeps the images' own
             size, which must then be one square for all. Give the test split the train split's.
         data_dir: where `tfds:` sets lie; $TFDS_DATA_DIR or ~/tensorflow_datasets when None.
@@ -85,14 +88,16 @@ def load(
         from jaxhw.vision import catalogue  # imports TFDS, which takes half a second
 
         images, labels, names = catalogue.load_tfds(where, split, image_size, data_dir, memory_limit)
-    elif (kind == "folder" and where) or spec == "digits":
+    elif (kind in FOLDERS and where) or spec == "digits":
         if split not in ("train", "test"):
             raise UserError(f"{spec} has the splits train and test, not {split}")
         images, labels, names = (
-            load_folder(where, split, image_size, memory_limit) if where else load_digits(split, image_size)
+            FOLDERS[kind](where, split, image_size, memory_limit) if where else load_digits(split, image_size)
         )
     else:
-        raise UserError(f'unknown dataset "{spec}": use tfds:NAME (such as tfds:cifar100), folder:DIR or digits')
+        raise UserError(
+            f'unknown dataset "{spec}": use tfds:NAME (such as tfds:cifar100), folder:DIR, domains:DIR or digits'
+        )
     return Dataset(labels, names, images.shape[1], images, np.arange(len(labels)))
 
 
@@ -107,8 +112,9 @@ def describe(spec: str, image_size: int | None = None, data_dir: str | None = No
         from jaxhw.vision import catalogue
 
         return catalogue.describe(where, image_size, data_dir)
-    if kind == "folder" and where:
-        paths, _, names = find_images(Path(where).expanduser(), "train")
+    if kind in FOLDERS and where:
+        find = find_domains(where, "train") if kind == "domains" else find_images(Path(where).expanduser(), "train")
+        paths, _, names = find
         return names, image_size or common_size(paths)
     return load(spec, "train", image_size).names, image_size or 8
 

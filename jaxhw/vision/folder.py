@@ -1,4 +1,4 @@
-"""Class folders of images: DIR/class/*.png, or DIR/train/class/*.png beside DIR/test/class/*.png."""
+"""Class folders of images: DIR/class/*.png, or DIR/train/class/*.png beside DIR/test/..., or DIR/domain/class/*.png."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +20,16 @@ def load_folder(root: str, split: str, image_size: int | None, memory_limit: int
     Returns:
         (images [n, h, w, 3], labels int32 [n], class names).
     """
-    paths, labels, names = find_images(Path(root).expanduser(), split)
+    return decode(*find_images(Path(root).expanduser(), split), image_size, memory_limit)
+
+
+def load_domains(where: str, split: str, image_size: int | None, memory_limit: int | None):
+    """Loads one split of a set of domains, `DIR` or `DIR:photo,sketch`; see `jaxhw.vision.datasets.load`."""
+    return decode(*find_domains(where, split), image_size, memory_limit)
+
+
+def decode(paths: list[Path], labels: np.ndarray, names: list[str], image_size: int | None, memory_limit: int | None):
+    """(images, labels, names), the images in memory if they fit."""
     size = image_size or common_size(paths)
     images = LazyImages(lambda i: read_image(paths[i], size), len(paths), size)
     in_memory = fits(images.nbytes, memory_limit)
@@ -49,6 +58,27 @@ def find_images(root: Path, split: str) -> tuple[list[Path], np.ndarray, list[st
     except UserError as error:
         raise UserError(f"folder:{root}: {error}") from error
     return [paths[i] for i in kept], labels[kept], names
+
+
+def find_domains(where: str, split: str) -> tuple[list[Path], np.ndarray, list[str]]:
+    """Lists a split's images of the domains that `where` names; a fifth of each class of each domain is for testing."""
+    folder, _, chosen = where.partition(":")
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"domains:{root}: there is no such directory")
+    present = [path.name for path in subfolders(root)]
+    domains = chosen.split(",") if chosen else present
+    if not domains or (odd := sorted(set(domains) - set(present))):
+        raise UserError(f"domains:{root} has the domains {', '.join(present) or '(none)'}, not {', '.join(odd)}")
+    for domain in domains:
+        check_same_classes(root / domains[0], root / domain)
+    paths, labels = [], []
+    for domain in domains:
+        found, own, names = scan(root / domain)
+        kept = split_validation(own, 0.2, seed=0)[0 if split == "train" else 1]
+        paths += [found[i] for i in kept]
+        labels.append(own[kept])
+    return paths, np.concatenate(labels), names
 
 
 def scan(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:

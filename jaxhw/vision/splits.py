@@ -1,4 +1,4 @@
-"""Cutting a labelled set in two, class by class."""
+"""Cutting a labelled set in two, and drawing a part of one, class by class."""
 
 import numpy as np
 
@@ -40,3 +40,32 @@ def split_validation(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     val = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, drawn, strict=True)]
     val_idx = np.sort(np.concatenate(val))
     return np.setdiff1d(np.arange(len(labels)), val_idx), val_idx
+
+
+def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Draws a fraction of n examples, stratified by class; a pure function of its arguments.
+
+    Nested: for one seed, a smaller fraction is part of every larger one. Each class is within one example of its share.
+    Unlabelled examples (all of one label, such as -1) are drawn uniformly.
+
+    Args:
+        labels: int [n].
+        fraction: share of the examples, above 0 and at most 1; round(fraction * n) are drawn.
+        seed: which ones.
+
+    Returns:
+        sorted int64 indices.
+
+    Raises:
+        UserError: the fraction is out of range or leaves no example.
+    """
+    labels = np.asarray(labels)
+    total = round(fraction * len(labels)) if 0 < fraction <= 1 else 0
+    if not total:
+        raise UserError(f"a fraction of {fraction} of {len(labels)} images is none: use more, at most 1")
+    rng = np.random.default_rng(seed)
+    place = np.empty(len(labels))  # the example's place in its class's random order, from 0 to 1
+    for c in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == c))
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.lexsort((rng.permutation(len(labels)), place))[:total])

@@ -85,9 +85,9 @@ def test_digits_are_scikit_learns():
     assert load("digits", "test", image_size=32).take([0, 1]).shape == (2, 32, 32, 3)
 
 
-@pytest.mark.parametrize("spec", ["cifar100", "tfds:", "folder:", "digits:x", ""])
-def test_unknown_spec_lists_the_three(spec):
-    with pytest.raises(UserError, match=r"use tfds:NAME .*, folder:DIR or digits"):
+@pytest.mark.parametrize("spec", ["cifar100", "tfds:", "folder:", "domains:", "digits:x", ""])
+def test_unknown_spec_lists_the_kinds(spec):
+    with pytest.raises(UserError, match=r"use tfds:NAME .*, folder:DIR, domains:DIR or digits"):
         load(spec, "train")
 
 
