@@ -1,0 +1,72 @@
+"""What pre-training gives on CIFAR-100: supervised ImageNet, SimCLR on CIFAR-10, SimCLR on STL-10, nothing.
+
+    jaxhw study --config=configs/study_pretraining.py --workdir=runs/study_pretraining
+
+The course report's figures 1.3 and 1.4: SimCLR and fine-tuning as it did them (configs/simclr.py:seed and
+configs/finetune.py:seed), the fine-tuning curves over each other in accuracy.png; in table.md also the offline linear
+probe, the nearest neighbours and an MLP head on the frozen backbone. Differences: STL-10 is learnt from at 32 pixels,
+as the target's images are (there at 96); two seeds for every row. Hours on two cores, not measured yet.
+
+ImageNet's weights come from the Hugging Face hub, STL-10 is downloaded (2.6 GB) where it is not prepared; a run whose
+data or weights cannot be had is a row that says so.
+
+    --config=configs/study_pretraining.py:good      both parts by the better recipes (configs/simclr.py, finetune.py)
+    --config=configs/study_pretraining.py:labels    the better recipes with 100 %, 10 % and 1 % of the labels, for as
+                                                    many steps each
+"""
+
+from configs import finetune, linear, simclr
+from jaxhw import study
+
+SOURCES = ("ImageNet, supervised", "SimCLR on CIFAR-10", "SimCLR on STL-10", "random")
+TORCH = "hf:timm/resnet18.tv_in1k"
+LABELS = (1.0, 0.1, 0.01)
+
+
+def get_config(variant: str = ""):
+    """``""`` is the course report's protocol, ``"good"`` the better one, ``"labels"`` that with few labels."""
+    if variant not in ("", "good", "labels"):
+        raise ValueError(f"configs/study_pretraining.py has no variant {variant!r}; it has good and labels")
+    recipe = "" if variant else "seed"
+    bases = {
+        "simclr": simclr.get_config(recipe),
+        "finetune": finetune.get_config(recipe),
+        "linear": linear.get_config(),
+    }
+    bases["frozen"] = finetune.get_config(recipe or "frozen")
+    bases["frozen"].frozen = True
+    bases["frozen"].model.head = "mlp"
+    config = study.default_config(bases)
+    config.seeds = (0, 1)
+    stl10 = (("dataset", "tfds:stl10"), ("split", "unlabelled"), ("image_size", 32), ("validation", 0.0))
+    config.runs = (("SimCLR on CIFAR-10", "simclr", ()), ("SimCLR on STL-10", "simclr", stl10))
+    starts = {name: start(name, bases["simclr"].normalise) for name in SOURCES}
+    config.columns = ("test_accuracy", "test_knn_accuracy")
+    if variant == "labels":
+        return labels(config, starts)
+    config.runs += tuple((f"{name}: fine-tuned", "finetune", s) for name, s in starts.items())
+    config.runs += tuple((f"{name}: linear", "linear", s) for name, s in starts.items())
+    config.runs += tuple((f"{name}: frozen, MLP", "frozen", s) for name, s in starts.items())
+    config.curves = tuple(f"{name}: fine-tuned" for name in SOURCES)
+    return config
+
+
+def start(name: str, normalise: str) -> tuple:
+    """The changes that start a run from a source, with the normalisation that belongs to it."""
+    if name == SOURCES[0]:
+        return (("init_from", TORCH), ("normalise", "imagenet"))
+    return (("init_from", "" if name == "random" else f"@{name}"), ("normalise", normalise))
+
+
+def labels(config, starts: dict[str, tuple]):
+    """Fine-tuning and the linear probe with a part of the labels, in as many steps as with all of them."""
+    config.bases.finetune.steps = round(config.bases.finetune.epochs * 50_000 / config.bases.finetune.batch_size)
+    config.bases.linear.steps = round(config.bases.linear.epochs * 45_000 / config.bases.linear.batch_size)
+    for fraction in LABELS:
+        for name, changes in starts.items():
+            part = (*changes, ("fraction", fraction))
+            config.runs += (
+                (f"{name}: fine-tuned, {fraction:.0%} of labels", "finetune", (*part, ("eval_every", 1000))),
+            )
+            config.runs += ((f"{name}: linear, {fraction:.0%} of labels", "linear", part),)
+    return config

@@ -1,0 +1,33 @@
+"""Trains runs that build on each other, with several seeds; writes one table and one figure.
+
+jaxhw study --config=configs/study_pretraining.py --workdir=runs/study_pretraining
+jaxhw study --config=configs/study_size.py --workdir=runs/size --config.seeds="(0,)" --config.bases.simclr.steps=500
+"""
+
+import argparse
+from pathlib import Path
+
+from jaxhw import config as configs
+from jaxhw import study
+from jaxhw.errors import UserError
+from jaxhw.main import set_up
+
+TAKES_CONFIG = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: the config's flags and --workdir are all it takes."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs or continues the study; prints its table."""
+    config, rest = configs.parse(args.flags, workdir="")
+    if not rest["workdir"]:
+        raise UserError("no workdir given; choose where the study goes with --workdir=DIR")
+    set_up()
+    workdir = Path(rest["workdir"]).expanduser()
+    if not study.run(config, workdir):
+        print("stopped; the same command continues")
+        return
+    pictures = ", ".join(str(path) for path in sorted(workdir.glob("*.png")))
+    print(f"{(workdir / 'table.md').read_text()}table: {workdir / 'table.md'}\npictures: {pictures or 'none'}")

@@ -1,0 +1,157 @@
+"""Studies of the toy task: dependencies, seeds, what is missing, stopping and resuming, table and figures."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxhw import study, task
+from jaxhw.errors import UserError
+from tests.toy import Toy, toy_config
+
+
+class Grown(Toy):
+    """Starts where another run ended; needs a data set that may be missing; scores as an image task would."""
+
+    evaluations, stop_at, trained = 0, None, []
+
+    def __init__(self, config, mesh):
+        if config.validation == 0.5:
+            raise UserError("there is no data set here")
+        super().__init__(config, mesh)
+        Grown.trained.append(config.init_from)
+
+    def pretrained(self, shapes):
+        return {"params": {"w": np.array(json.loads(Path(self.config.init_from, "w.json").read_text()))}}
+
+    def evaluate(self, variables):
+        Grown.evaluations += 1
+        if Grown.evaluations == Grown.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"test_accuracy": 1 / (1 + super().evaluate(variables)["val_error"])}
+
+    def finish(self, variables, workdir):
+        (workdir / "w.json").write_text(json.dumps(np.asarray(variables["params"]["w"]).tolist()))
+        return self.evaluate(variables)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def toy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(task.TASKS, "toy", "tests.test_study:Grown")
+        yield
+
+
+def study_config(**changes):
+    config = study.default_config({"short": toy_config(steps=8), "still": toy_config(steps=8, optim={"lr": 0.0})})
+    config.runs = (
+        ("first", "short", ()),
+        ("lost", "short", (("validation", 0.5),)),
+        ("after first", "still", (("init_from", "@first"), ("log_every", 2))),
+        ("after lost", "still", (("init_from", "@lost"),)),
+    )
+    config.update({"seeds": (0, 1), **changes})
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("study")
+    assert study.run(study_config(), workdir)
+    return workdir
+
+
+@pytest.fixture
+def again(whole, tmp_path):
+    """A copy to go on with; what is trained from here on is counted."""
+    Grown.trained = []
+    shutil.copytree(whole, tmp_path / "study")
+    return tmp_path / "study"
+
+
+def rows(workdir):
+    table = (workdir / "table.md").read_text().splitlines()
+    return {line.split("|")[1].strip(): [cell.strip() for cell in line.strip("|").split("|")[1:]] for line in table[2:]}
+
+
+def results(workdir, name, seed):
+    return json.loads((study.folder(workdir, name, seed) / "results.json").read_text())["test_accuracy"]
+
+
+def test_runs_build_on_each_other_seed_by_seed_and_what_is_missing_is_a_row(whole):
+    values = [[results(whole, name, seed) for seed in (0, 1)] for name in ("first", "after first")]
+    assert values[0] == values[1] and values[0][0] != values[0][1]  # nothing learnt since, so equal
+    table = rows(whole)
+    mean, deviation = np.mean(values[0]), np.std(values[0], ddof=1)
+    assert table["first"] == [f"{100 * mean:.2f} ± {100 * deviation:.2f} %", "2 seeds"]
+    assert table["lost"] == ["-", "not run: there is no data set here"]
+    assert table["after lost"] == ["-", "not run: it needs lost, which has no results"]
+    assert (whole / "accuracy.png").stat().st_size > 5000
+    saved = {row["run"]: row["seeds"] for row in json.loads((whole / "study.json").read_text())}
+    assert saved["first"]["1"]["test_accuracy"] == values[0][1] and saved["lost"] == {}
+
+
+def test_it_stops_and_continues_where_it_was(tmp_path):
+    """Two evaluations and the final one a run: the fourth is half-way through the second run that can run."""
+    Grown.evaluations, Grown.stop_at = 0, 4
+    assert not study.run(study_config(seeds=(0,)), tmp_path)
+    assert rows(tmp_path)["after first"] == ["-", "to come"]
+    Grown.stop_at, Grown.trained = None, []
+    assert study.run(study_config(seeds=(0,)), tmp_path)
+    assert Grown.trained == [str(study.folder(tmp_path, "first", 0))]  # the finished run was not made again
+    assert rows(tmp_path)["after first"] == rows(tmp_path)["first"] and rows(tmp_path)["first"][1] == "done"
+
+
+def test_what_was_missing_is_looked_for_again(again):
+    runs = tuple((name, base, () if name == "lost" else changes) for name, base, changes in study_config().runs)
+    assert study.run(study_config(runs=runs), again)
+    assert {row[-1] for row in rows(again).values()} == {"2 seeds"} and len(Grown.trained) == 4
+
+
+def test_points_are_drawn_over_x(again):
+    points = ((0.25, "first"), (1.0, "after first"), (0.5, "lost"))
+    assert study.run(study_config(points=points, x="fraction"), again)
+    assert (again / "points.png").stat().st_size > 5000 and Grown.trained == []
+
+
+def test_a_base_that_changed_is_another_study_s(again):
+    config = study_config()
+    config.bases.short.optim.lr = 0.2
+    with pytest.raises(UserError, match=r"belongs to another config \(bases.short.optim.lr: 0.05 there, 0.2 here"):
+        study.run(config, again)
+
+
+def test_lines_are_averaged_over_the_seeds_that_have_begun(tmp_path):
+    for seed, values in enumerate(([1.0, 2.0, 3.0], [3.0, 4.0])):
+        there = study.folder(tmp_path, "a", seed)
+        there.mkdir(parents=True)
+        lines = [json.dumps({"step": i, "loss": v}) for i, v in enumerate(values)]
+        (there / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert study.mean_lines(tmp_path, "a", (0, 1, 2)) == [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 3.0}]
+    assert study.mean_lines(tmp_path, "b", (0, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runs": (("a", "shrot", ()),)}, "a is a change of 'shrot'; there are"),
+        ({"runs": (("a", "short", (("optim.lrr", 0.1),)),)}, "no key optim.lrr"),
+        ({"runs": (("a", "short", (("optim.lr", "high"),)),)}, "config.optim.lr='high'"),
+        (
+            {"runs": (("a", "short", (("init_from", "@b"),)), ("b", "short", ()))},
+            "a needs 'b', which does not stand before",
+        ),
+        ({"runs": (("a", "short", ()), ("a", "short", ()))}, "'a' is there twice"),
+        ({"curves": ("b",)}, "name 'b', which is no run"),
+        ({"seeds": ()}, "needs config.runs and config.seeds"),
+    ],
+)
+def test_a_study_that_contradicts_itself_is_one_line_and_writes_nothing(tmp_path, changes, message):
+    with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+        study.run(study_config(**changes), tmp_path / "study")
+    assert message in str(error.value)
+    assert not (tmp_path / "study").exists()
