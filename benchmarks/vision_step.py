@@ -7,16 +7,10 @@ worker process of its own, and the workers take turns, so that a busy machine sl
 """
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+import turns
+
 WORKLOADS = {"resnet18": ("ResNet-18, torchvision's stem, 32 px", 128), "vit": ("ViT 11.1 M", 64)}
 JAXHW = ("float32", "bfloat16")
 TORCH = ("eager", "channels_last", "bf16", "channels_last+bf16", "compile", "compile+bf16")
@@ -82,54 +76,19 @@ def torch_step(name: str, variant: str, batch: int):
 
 def work(system: str, name: str, variant: str) -> None:
     """The worker: one time per line of standard input."""
-    run = {"jaxhw": jaxhw_step, "PyTorch": torch_step}[system](name, variant, WORKLOADS[name][1])
-    run()
-    run()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        run()  # the others' turns have emptied the caches
-        steps, start = int(line), time.perf_counter()
-        for _ in range(steps):
-            run()
-        print(json.dumps((time.perf_counter() - start) / steps), flush=True)
+    make = {"jaxhw": jaxhw_step, "PyTorch": torch_step}[system]
+    turns.serve(turns.timed(make(name, variant, WORKLOADS[name][1])))
 
 
-class Worker:
-    """One variant in its own process."""
-
-    def __init__(self, python: str, system: str, name: str, variant: str):
-        self.system, self.variant, self.times = system, variant, []
-        command = [python, __file__, "--work", system, name, variant]
-        environment = {**os.environ, "GLIBC_TUNABLES": HUGE_PAGES}  # what jaxhw starts itself with, for both sides
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        self.alive = self.process.stdout.readline().startswith("ready")
-
-    def round(self, steps: int) -> None:
-        print(steps, file=self.process.stdin, flush=True)
-        self.times.append(json.loads(self.process.stdout.readline()))
-
-    def stop(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+def measure(name: str, torch_python: str, torch_variants: tuple[str, ...], rounds: int) -> list[turns.Worker]:
+    workers = [turns.Worker(sys.executable, __file__, "jaxhw", name, variant) for variant in JAXHW]
+    workers += [turns.Worker(torch_python, __file__, "PyTorch", name, variant) for variant in torch_variants]
+    return turns.take_turns(workers, 5 if name == "resnet18" else 1, rounds)
 
 
-def measure(name: str, torch_python: str, torch_variants: tuple[str, ...], rounds: int) -> list[Worker]:
-    workers = [Worker(sys.executable, "jaxhw", name, variant) for variant in JAXHW]
-    workers += [Worker(torch_python, "PyTorch", name, variant) for variant in torch_variants]
-    workers = [worker for worker in workers if worker.alive]
-    for _ in range(rounds):
-        for worker in workers:
-            worker.round(5 if name == "resnet18" else 1)
-    for worker in workers:
-        worker.stop()
-    return workers
-
-
-def table(name: str, workers: list[Worker]) -> str:
+def table(name: str, workers: list[turns.Worker]) -> str:
     title, batch = WORKLOADS[name]
-    rates = {(w.system, w.variant): batch / statistics.median(w.times) for w in workers}
+    rates = {(w.names[0], w.names[2]): batch / w.seconds for w in workers}
     peers = {key: rate for key, rate in rates.items() if key[0] == "PyTorch"}
     eager, best = peers["PyTorch", "eager"], max(peers.values())
     lines = [
@@ -143,14 +102,6 @@ def table(name: str, workers: list[Worker]) -> str:
     return "\n".join(lines)
 
 
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
-    )
-    return f"{names[0].split(':')[1].strip()}, {len(names)} cores" if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="PyTorch eager and bf16 only, 5 rounds instead of 15")
@@ -159,7 +110,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.work:
         return work(*args.work)
-    print(f"{processor()}; medians of alternating rounds\n")
+    print(f"{turns.processor()}; medians of alternating rounds\n")
     for name in WORKLOADS:
         variants, rounds = (("eager", "bf16"), 5) if args.quick else (TORCH, 15)
         print(table(name, measure(name, args.torch_python, variants, rounds)), end="\n\n", flush=True)

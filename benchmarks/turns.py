@@ -1,0 +1,90 @@
+"""Several programs timed in turns, each in a process of its own, so that a busy machine slows all of them alike."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+
+def serve(run: Callable[[int], float]) -> None:
+    """The worker's side: for each line of standard input, a number of steps, answers what ``run(steps)`` took."""
+    run(2)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        seconds = run(int(line))
+        print(json.dumps((seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)), flush=True)
+
+
+def timed(step: Callable[[], None]) -> Callable[[int], float]:
+    """For ``serve``: the mean seconds of a step."""
+
+    def run(steps: int) -> float:
+        step()  # the others' turns have emptied the caches
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        return (time.perf_counter() - start) / steps
+
+    return run
+
+
+class Worker:
+    """One variant in its own process, started as ``python script --work *names``.
+
+    Attributes:
+      times: seconds a step, one entry a round.
+      memory: the most bytes that it ever had in memory.
+    """
+
+    def __init__(self, python: str, script: str, *names: str):
+        self.names, self.times, self.memory = names, [], 0
+        environment = {**os.environ, "GLIBC_TUNABLES": HUGE_PAGES}  # what jaxhw starts itself with, for all sides
+        self.process = subprocess.Popen(
+            [python, script, "--work", *names],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.alive = self.process.stdout.readline().startswith("ready")
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.times)
+
+    def round(self, steps: int) -> None:
+        print(steps, file=self.process.stdin, flush=True)
+        seconds, self.memory = json.loads(self.process.stdout.readline())
+        self.times.append(seconds)
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def take_turns(workers: list[Worker], steps: int, rounds: int) -> list[Worker]:
+    """Rounds of all workers that have started, which are returned, stopped."""
+    workers = [worker for worker in workers if worker.alive]
+    for _ in range(rounds):
+        for worker in workers:
+            worker.round(steps)
+    for worker in workers:
+        worker.stop()
+    return workers
+
+
+def processor() -> str:
+    """The machine, for the table's caption."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    )
+    return f"{names[0].split(':')[1].strip()}, {len(names)} cores" if names else platform.processor()
