@@ -43,12 +43,14 @@ STYLE = {
 
 
 def curves(path: Path, out: Path) -> None:
-    """Accuracy (left) and loss (right) of the run whose metrics.jsonl is `path`, over epochs where it counts them.
+    """Accuracy, PSNR and loss side by side, over epochs where the run whose metrics.jsonl is `path` counts them.
 
-    A panel without numbers is left out; a run with neither accuracy nor loss draws nothing.
+    A panel without numbers is left out; a run with none of them draws nothing.
     """
     rows = metrics.read(path)
-    panels = [name for name in ("accuracy", "loss") if any(_points(rows, s + name, "step")[0].size for s in SPLITS)]
+    panels = [
+        name for name in ("accuracy", "psnr", "loss") if any(_points(rows, s + name, "step")[0].size for s in SPLITS)
+    ]
     if not panels:
         return
     x = "epoch" if any("epoch" in row for row in rows) else "step"
