@@ -1,4 +1,4 @@
-"""``jaxhw <command>``: train, eval, predict, params, compare, sweep, study, export; each with ``--help``."""
+"""``jaxhw <command>``: train, eval, predict, params, render, compare, sweep, study, export; each with ``--help``."""
 
 import argparse
 import importlib
@@ -13,6 +13,7 @@ COMMANDS = {
     "eval": "score a run's newest checkpoint on every image of a split",
     "predict": "name what pictures show",
     "params": "print a model's layers, shapes and parameter counts",
+    "render": "film a trained scene along a path",
     "compare": "draw runs over each other and tabulate them",
     "sweep": "search hyperparameters on the validation split",
     "study": "train runs that build on each other; tabulate and draw them",

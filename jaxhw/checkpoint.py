@@ -73,6 +73,11 @@ class Checkpoints:
         """The newest checkpoint's own tree, as nested dicts, to give to ``restore``."""
         return abstract_like(self._manager.item_metadata(self.latest()), sharding)
 
+    def shapes(self, *names: str) -> tuple[PyTree, ...]:
+        """Shapes and types (ShapeDtypeStructs) of the newest checkpoint's subtrees of these names, as nested dicts."""
+        tree = ocp.StandardCheckpointer().metadata(self.path() / "default").item_metadata.tree
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tuple(tree[name] for name in names))
+
     def close(self) -> None:
         self._manager.close()
 

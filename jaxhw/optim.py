@@ -1,11 +1,11 @@
-"""Plain values to optax: learning-rate schedules and the four optimisers, with PyTorch's numerics.
+"""Plain values to optax: learning-rate schedules and the five optimisers, with PyTorch's numerics.
 
 Options are a mapping with the keys of :func:`default_options`; missing keys take the defaults.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ import optax
 
 from jaxhw.errors import UserError
 
-NAMES = ("adam", "adamw", "sgd", "lars")
-SCHEDULES = ("constant", "step", "cosine", "onecycle")
+NAMES = ("adam", "adamw", "sgd", "lars", "masked_adam")
+SCHEDULES = ("constant", "step", "cosine", "exponential", "onecycle")
 TRUST_COEFFICIENT = 1e-3  # eta of LARS
 Groups = tuple[tuple[str, float], ...]
 
@@ -25,8 +25,10 @@ def default_options() -> dict[str, Any]:
     Weight decay is coupled (added to the gradient, before the moments) in adam, sgd and lars and decoupled in adamw, as
     in PyTorch. `decay_exclude="norm_bias"` keeps it off biases and off the scales and offsets of norms, as lars always
     does.
+    masked_adam is DVGO's: numbers whose gradient is exactly 0 keep their value and moments, so that voxels that no ray
+    of the batch met don't drift.
     `ema` is the decay of an average of the weights, which the training state keeps; no optimiser reads it.
-    `groups` holds (path prefix, factor on the learning rate) pairs. A parameter belongs to the last pair with which its
+    `groups` holds (path prefix, factor on the learning rate) pairs. A parameter belongs to the last pair whose prefix its
     path ("layer1_0/conv1/kernel") starts with; "" starts every path; a parameter of no pair has the factor 1. Factor 0
     freezes: no update, no decay, no share in the clipped norm, no memory of the optimiser's.
     """
@@ -47,7 +49,7 @@ def default_options() -> dict[str, Any]:
         "warmup_steps": 0,  # linear from 0, before or under every schedule but onecycle, which has its own
         "step_milestones": (0.3, 0.6, 0.8),  # as fractions of the run, so that they hold when it is shortened
         "step_gamma": 0.1,
-        "end_lr": 0.0,  # where cosine ends, as a fraction of the peak
+        "end_lr": 0.0,  # where cosine and exponential end, as a fraction of the peak
         "onecycle_peak": 0.3,  # where the peak lies, as a fraction of the run
     }
 
@@ -65,6 +67,7 @@ def schedule(options: Mapping[str, Any], steps: int) -> optax.Schedule:
         "constant": lambda step: jnp.ones(()),
         "step": _milestones([round(f * steps) for f in o["step_milestones"]], o["step_gamma"]),
         "cosine": _cosine(warmup, steps, o["end_lr"]),
+        "exponential": lambda step: o["end_lr"] ** (step / steps),
     }[o["schedule"]]
     return lambda step: peak * decay(step) * (jnp.minimum(1.0, step / warmup) if warmup else 1.0)
 
@@ -88,12 +91,19 @@ def make(options: Mapping[str, Any], steps: int, groups: Groups = ()) -> optax.G
     links = {
         "adam": (decay, adam, rate),
         "adamw": (adam, decay, rate),
+        "masked_adam": (decay, _masked_adam(o["b1"], o["b2"], o["eps"]), rate),
         "sgd": (_momentum(o["momentum"], o["nesterov"], wd, decays), rate),
         "lars": (decay, optax.masked(_trust_ratio(), is_weight), rate, optax.trace(o["momentum"])),
     }[o["name"]]
     clip = (optax.clip_by_global_norm(o["clip_norm"]),) if o["clip_norm"] else ()
     tx = optax.chain(*clip, *links)
     return _grouped(tx, groups) if groups else tx
+
+
+def restart(tx: optax.GradientTransformation, params: optax.Params, step: jax.Array) -> optax.OptState:
+    """A new state for parameters whose shapes have changed: moments start anew, the learning rate goes on at `step`."""
+    of_schedule = lambda path, _: getattr(path[-1], "tuple_name", "") == "ScaleByScheduleState"
+    return optax.tree_utils.tree_set(tx.init(params), of_schedule, count=step)
 
 
 def is_weight(params: optax.Params) -> Any:
@@ -172,6 +182,35 @@ def _momentum(
     return optax.GradientTransformation(init, update)
 
 
+class MaskedAdamState(NamedTuple):
+    """Steps taken, [] int32, and the moments of every number."""
+
+    count: jax.Array
+    mu: optax.Updates
+    nu: optax.Updates
+
+
+def _masked_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam with DVGO's `skip_zero_grad`; eps is added to the root of the uncorrected second moment, as there.
+
+    The direction is c m / (sqrt(v) + eps) with c = sqrt(1 - b2^t) / (1 - b1^t), t counting all steps.
+    """
+
+    def init(params):
+        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
+        return MaskedAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
+
+    def update(grads, state, params=None):
+        count = state.count + 1
+        mu = jax.tree.map(lambda g, m: jnp.where(g != 0, b1 * m + (1 - b1) * g, m), grads, state.mu)
+        nu = jax.tree.map(lambda g, v: jnp.where(g != 0, b2 * v + (1 - b2) * g * g, v), grads, state.nu)
+        scale = jnp.sqrt(1 - b2**count) / (1 - b1**count)
+        direction = lambda g, m, v: jnp.where(g != 0, scale * m / (jnp.sqrt(v) + eps), 0)
+        return jax.tree.map(direction, grads, mu, nu), MaskedAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
 def _milestones(steps: list[int], gamma: float) -> optax.Schedule:
     """gamma^n after n of the steps have been reached (PyTorch's MultiStepLR)."""
     return lambda step: gamma ** jnp.sum(step >= jnp.array(steps, jnp.int32))
@@ -237,6 +276,8 @@ def _checked(options: Mapping[str, Any], steps: int) -> dict[str, Any]:
             raise UserError(f"optim.groups holds {pair!r}: it must hold pairs such as ('head', 10.0)")
         if not 0 <= pair[1] < math.inf:
             raise UserError(f"optim.groups holds {pair!r}: a factor is a finite number of at least 0")
+    if o["schedule"] == "exponential" and not o["end_lr"]:
+        raise UserError("optim.schedule=exponential never reaches optim.end_lr=0: set it to a fraction such as 0.1")
     if o["schedule"] == "onecycle" and o["warmup_steps"]:
         raise UserError("optim.warmup_steps is set, but onecycle warms up by itself: set it to 0")
     return o

@@ -16,6 +16,7 @@ TASKS = {
     "classify": "jaxhw.vision.classify:Classify",
     "linear": "jaxhw.vision.linear:Linear",
     "pretrain": "jaxhw.vision.pretrain:Pretrain",
+    "nerf": "jaxhw.nerf.task:Nerf",
 }
 
 
@@ -27,6 +28,12 @@ class Task(Protocol):
       metric_names: what ``loss`` reports beside the loss itself; "loss" is among them.
       steps: the length of the run.
       steps_per_epoch: steps in which every example is seen once (a float), to label curves.
+
+    A task whose shapes change while it trains has two members more. ``stages``: ascending steps, each of which ends a
+    stage. ``grow(params, model_state, stage) -> (params, model_state)``: what the next stage starts from, after the
+    step ``stages[stage - 1]``; a pure function that runs on the host between two steps, so that shapes may depend on
+    values. A checkpoint's step says which stage it is in (one written at a boundary is of the stage that ends there),
+    and its arrays which shapes that has.
     """
 
     unit: str

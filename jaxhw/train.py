@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from collections import deque
@@ -30,10 +31,13 @@ PyTree = Any
 Watch = Callable[[int, dict[str, float]], None]
 
 
-def init_state(task: Task, config: ConfigDict, rng: jax.Array) -> TrainState:
-    """The state before the first step; a pure function of the key, so that it can be traced for its shapes."""
+def init_state(task: Task, config: ConfigDict, rng: jax.Array, variables: tuple | None = None) -> TrainState:
+    """The state before the first step; a pure function of the key, so that it can be traced for its shapes.
+
+    ``variables`` are (params, model_state) in the place of the task's own, where a stage has changed their shapes.
+    """
     init_rng, run_rng = jax.random.split(rng)
-    params, model_state = task.init(init_rng)
+    params, model_state = variables or task.init(init_rng)
     tx = optimiser(task, config.optim)
     variables = {"params": params, "model_state": model_state}
     names = task.metric_names
@@ -74,6 +78,18 @@ def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree],
         return TrainState(state.step + 1, params, model_state, opt_state, state.rng, averages, ema), loss
 
     return jax.jit(step, donate_argnums=0)
+
+
+def grow(task: Task, options: ConfigDict, state: TrainState, stage: int, mesh: Mesh) -> TrainState:
+    """The state at the start of a stage. Where parameters change their shapes, the optimiser's moments start anew."""
+    variables = task.grow(state.params, state.model_state, stage)
+    params, model_state = jax.device_put(variables, meshes.replicated(mesh))
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, state.params):
+        restart = functools.partial(optim.restart, optimiser(task, options))
+        opt_state = jax.jit(restart, out_shardings=meshes.replicated(mesh))(params, state.step)
+        state = state.replace(opt_state=opt_state)
+    ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}) if options.ema else None
+    return state.replace(params=params, model_state=model_state, ema=ema)
 
 
 class Diverged(UserError):
@@ -141,6 +157,7 @@ class _Loop:
         epoch = max(1, round(self.task.steps_per_epoch))
         self.eval_every = self.config.eval_every or epoch
         self.checkpoint_every = self.config.checkpoint_every or epoch
+        self.stages = stages(self.task)
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
 
     def run(self, state: TrainState, start: int) -> TrainState:
@@ -149,6 +166,8 @@ class _Loop:
         self.logged_at, self.logged_step = time.perf_counter(), start
         with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), start, self.task.steps) as batches:
             for done, batch in enumerate(batches, start + 1):
+                if done - 1 in self.stages:
+                    state = self._grow(state, done - 1)
                 state, loss = step(state, batch)
                 running.append(loss)
                 if len(running) > 2:  # let the host run ahead by two steps, not by the whole epoch
@@ -162,6 +181,13 @@ class _Loop:
                 if self._stops(done):
                     self._save(state, done)
                     break
+        return state
+
+    def _grow(self, state: TrainState, done: int) -> TrainState:
+        self._check_finite(state)
+        started = time.perf_counter()
+        state = grow(self.task, self.config.optim, state, self.stages.index(done) + 1, self.mesh)
+        self.logged_at += time.perf_counter() - started
         return state
 
     def after(self, state: TrainState, done: int) -> TrainState:
@@ -247,6 +273,9 @@ def _start(
 ) -> TrainState:
     if checkpoints.latest() is None:
         return meshes.on_mesh(lambda: init_state(task, config, jax.random.key(config.seed)), mesh)
+    if stages(task):  # nothing but the checkpoint knows the shapes of the stage that the run is in
+        grown = checkpoints.shapes("params", "model_state")
+        abstract = jax.eval_shape(lambda v: init_state(task, config, jax.random.key(config.seed), v), grown)
     return checkpoints.restore(checkpoint.abstract_like(abstract, meshes.replicated(mesh)))
 
 
@@ -262,6 +291,11 @@ def _replace(state: TrainState, weights: PyTree, mesh: Mesh) -> TrainState:
     variables = merge({"params": state.params, "model_state": state.model_state}, weights)
     ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
     return state.replace(**variables, ema=ema)
+
+
+def stages(task: Task) -> tuple[int, ...]:
+    """The steps before which the task's shapes may change; see ``Task.grow``."""
+    return tuple(getattr(task, "stages", ()))
 
 
 def _finish(task, config, mesh, state, workdir: Path, seconds: float) -> dict[str, Any]:

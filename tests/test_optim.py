@@ -221,3 +221,41 @@ def test_bad_options_are_one_clear_line(options, message):
         with pytest.raises(UserError, match=r"^[^\n]*$") as error:
             build(options, 10)
         assert message in str(error.value)
+
+
+def test_masked_adam_is_dvgos():
+    """Its kernel's formulas in a loop: nothing moves where the gradient is 0; eps beside the uncorrected root."""
+    tx = optim.make({"name": "masked_adam", "lr": 0.1, "b1": 0.9, "b2": 0.99, "eps": 1e-3}, 50)
+    params = {"w": jnp.zeros(3)}
+    state, w, m, v = tx.init(params), np.zeros(3), np.zeros(3), np.zeros(3)
+    gradients = np.random.default_rng(0).normal(size=(50, 3)) * (np.random.default_rng(1).random((50, 3)) < 0.6)
+    for t, g in enumerate(gradients, 1):
+        updates, state = tx.update({"w": jnp.asarray(g, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        on = g != 0
+        m[on], v[on] = 0.9 * m[on] + 0.1 * g[on], 0.99 * v[on] + 0.01 * g[on] ** 2
+        rate = 0.1 * np.sqrt(1 - 0.99**t) / (1 - 0.9**t)
+        w[on] -= rate * m[on] / (np.sqrt(v[on]) + 1e-3)
+    np.testing.assert_allclose(params["w"], w, rtol=1e-4)
+
+
+def test_a_rate_per_voxel_is_a_change_of_units():
+    """Adam on q with p = s q takes steps of s lr in p: DVGO's rate per voxel without an optimiser of its own."""
+    scale, target = jnp.array([1.0, 0.25, 0.01]), jnp.array([3.0, -2.0, 1.0])
+    tx = optim.make({"name": "masked_adam", "lr": 0.1, "b1": 0.9, "b2": 0.99, "eps": 0.0}, 20)
+    q, state = jnp.zeros(3), tx.init(jnp.zeros(3))
+    p, m, v = np.zeros(3), np.zeros(3), np.zeros(3)
+    for t in range(1, 21):
+        updates, state = tx.update(jax.grad(lambda q: ((scale * q - target) ** 2).sum())(q), state, q)
+        q = optax.apply_updates(q, updates)
+        g = 2 * (p - np.asarray(target))
+        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+        p -= np.asarray(scale) * 0.1 * np.sqrt(1 - 0.99**t) / (1 - 0.9**t) * m / np.sqrt(v)
+    np.testing.assert_allclose(scale * q, p, rtol=1e-4)
+
+
+def test_the_exponential_schedule_is_a_line_in_the_logarithm():
+    rate = optim.schedule({"schedule": "exponential", "lr": 2.0, "end_lr": 0.01}, 100)
+    np.testing.assert_allclose([rate(0), rate(50), rate(100)], [2.0, 0.2, 0.02], rtol=1e-5)
+    with pytest.raises(UserError, match="set it to a fraction"):
+        optim.schedule({"schedule": "exponential"}, 100)

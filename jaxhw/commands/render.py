@@ -1,0 +1,81 @@
+"""Films a trained scene: a video of its colours and one of its depth.
+
+jaxhw render --workdir=runs/lego --path=orbit --frames=120
+jaxhw render --workdir=runs/lego --path=camera_path.json
+jaxhw render --workdir=runs/lego --path=test         (held-out views: truth, picture, error and depth side by side)
+"""
+
+import argparse
+from pathlib import Path
+
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw.errors import UserError
+from jaxhw.main import set_up
+
+SPLITS = ("train", "val", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--workdir, --path, --frames, --fps, --scale, --out."""
+    paths = "orbit, ellipse, spiral, interpolate, a nerfstudio camera path (FILE.json), or train, val, test"
+    parser.add_argument("--workdir", type=Path, required=True, help="the run")
+    parser.add_argument("--path", default="orbit", help=f"{paths} (default: orbit)")
+    parser.add_argument("--frames", type=int, default=120, help="of the video (default: 120)")
+    parser.add_argument("--fps", type=float, default=30, help="frames a second (default: 30)")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the frames over that of the pictures")
+    parser.add_argument("--out", type=Path, help="folder for the videos (default: the workdir)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes PATH.mp4 and PATH_depth.mp4, or SPLIT.mp4 with four panels."""
+    set_up()
+    from jaxhw.nerf import render, trajectories, video
+
+    if args.scale <= 0:
+        raise UserError(f"scale={args.scale} must be greater than 0")
+    renderer, variables, scene = render.from_workdir(args.workdir, meshes.make_mesh())
+    out = args.out or args.workdir
+    if args.path in SPLITS:
+        return beside_truth(args, renderer, variables, out)
+    path = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames)
+    path = path.resized(max(1, round(path.width * args.scale)), max(1, round(path.height * args.scale)))
+    depths, ends = [], None
+
+    def frames():
+        nonlocal ends
+        for i in range(len(path)):
+            seen = renderer(variables, path[i])
+            ends = ends or video.depth_range(seen.depth, seen.opacity)
+            depths.append(video.depth_picture(seen.depth, seen.opacity, *ends))
+            yield seen.rgb
+
+    name = Path(args.path).stem
+    video.write(out / f"{name}.mp4", frames(), args.fps, total=len(path))
+    video.write(out / f"{name}_depth.mp4", depths, args.fps)
+    print(f"written: {out / f'{name}.mp4'}, {out / f'{name}_depth.mp4'}")
+
+
+def beside_truth(args: argparse.Namespace, renderer, variables, out: Path) -> None:
+    """The pictures of a split: truth, what is rendered, their difference, depth."""
+    from jaxhw.nerf import render, scenes, task, video
+
+    config = configs.load(args.workdir / "config.json")
+    scene = scenes.load(config.scene, config.downscale, config.split)
+    if not len(scene.split[args.path]):
+        raise UserError(f"the scene {config.scene} has no pictures in its split {args.path}")
+    ends = None
+
+    def frames():
+        nonlocal ends
+        for i in scene.split[args.path]:
+            seen, truth = (
+                renderer(variables, scene.cameras[i]),
+                task.over(scene.images[i], render.BACKGROUNDS[config.background]),
+            )
+            ends = ends or video.depth_range(seen.depth, seen.opacity)
+            depth = video.depth_picture(seen.depth, seen.opacity, *ends)
+            yield video.beside(truth, seen.rgb, video.error_picture(seen.rgb, truth), depth)
+
+    video.write(out / f"{args.path}.mp4", frames(), args.fps, total=len(scene.split[args.path]))
+    print(f"written: {out / f'{args.path}.mp4'}")

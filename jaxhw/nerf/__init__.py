@@ -1,0 +1,1 @@
+"""Posed pictures: scenes, cameras, radiance fields, rendering, held-out quality, videos."""

@@ -1,0 +1,90 @@
+"""The networks of radiance fields."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def positional_encoding(x: jax.Array, frequencies: int) -> jax.Array:
+    """x, sin(2^i x), cos(2^i x) for i < `frequencies`: [..., c] -> [..., c (1 + 2 frequencies)].
+
+    Mildenhall et al. 2020, eq. 4, as their code has it: with x itself and without pi.
+    """
+    scaled = (x[..., None, :] * 2.0 ** jnp.arange(frequencies)[:, None]).reshape(*x.shape[:-1], -1)
+    return jnp.concatenate([x, jnp.sin(scaled), jnp.cos(scaled)], -1)
+
+
+class NerfMLP(nn.Module):
+    """The network of Mildenhall et al. 2020 (figure 7): density from the position, colour from the direction as well.
+
+    Attributes:
+      width: of the hidden layers; the layer before the colour has half of it.
+      depth: hidden layers before the density.
+      skip: the layer (from 0) behind which the encoded position comes in again; none where it is `depth` or more.
+    """
+
+    width: int = 256
+    depth: int = 8
+    skip: int = 4
+    position_frequencies: int = 10
+    direction_frequencies: int = 4
+
+    @nn.compact
+    def __call__(
+        self, positions: jax.Array, directions: jax.Array, noise: jax.Array | float = 0.0
+    ) -> tuple[jax.Array, jax.Array]:
+        """[..., 3] positions and unit directions -> (density [...] >= 0, colour [..., 3] in [0, 1]).
+
+        `noise` [...] is added to the density before its ReLU.
+        """
+        encoded = positional_encoding(positions, self.position_frequencies)
+        x = encoded
+        for i in range(self.depth):
+            x = nn.relu(_dense(self.width, f"layer_{i}")(x))
+            if i == self.skip:
+                x = jnp.concatenate([encoded, x], -1)
+        density = nn.relu(_dense(1, "density")(x)[..., 0] + noise)
+        bottleneck = _dense(self.width, "bottleneck")(x)
+        encoded = positional_encoding(directions, self.direction_frequencies)
+        x = nn.relu(_dense(self.width // 2, "view")(jnp.concatenate([bottleneck, encoded], -1)))
+        return density, nn.sigmoid(_dense(3, "colour")(x))
+
+
+def _dense(features: int, name: str) -> nn.Dense:
+    return nn.Dense(features, kernel_init=nn.initializers.glorot_uniform(), name=name)
+
+
+class ColourMLP(nn.Module):
+    """DVGO's shallow network: features of a sample and its ray's encoded direction to a colour in [0, 1].
+
+    The directions' part of the first layer is computed once a ray, not once a sample: rays have many samples.
+    Weights start as torch's Linear starts them, the last bias at 0.
+    """
+
+    widths: Sequence[int] = (128, 128)
+    direction_frequencies: int = 4
+
+    @nn.compact
+    def __call__(self, features: jax.Array, directions: jax.Array, ray: jax.Array) -> jax.Array:
+        """features [k, c] of samples whose rays are `ray` [k] into directions [r, 3] -> [k, 3]."""
+        encoded = positional_encoding(directions, self.direction_frequencies)
+        inputs = features.shape[-1] + encoded.shape[-1]
+        kernel = self.param("kernel", _torch_uniform, (inputs, self.widths[0]), inputs)
+        bias = self.param("bias", _torch_uniform, (self.widths[0],), inputs)
+        by_ray = encoded @ kernel[features.shape[-1] :] + bias
+        x = nn.relu(features @ kernel[: features.shape[-1]] + by_ray[ray])
+        for i, width in enumerate(self.widths[1:]):
+            x = nn.relu(self._layer(width, x.shape[-1], f"layer_{i + 1}")(x))
+        last = nn.Dense(3, kernel_init=lambda *a: _torch_uniform(*a[:2], x.shape[-1]), name="last")
+        return nn.sigmoid(last(x))
+
+    def _layer(self, width: int, inputs: int, name: str) -> nn.Dense:
+        start = lambda key, shape, dtype: _torch_uniform(key, shape, inputs)
+        return nn.Dense(width, kernel_init=start, bias_init=start, name=name)
+
+
+def _torch_uniform(key: jax.Array, shape: Sequence[int], inputs: int) -> jax.Array:
+    """U(-1 / sqrt(inputs), 1 / sqrt(inputs))."""
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) / jnp.sqrt(inputs)

@@ -1,0 +1,102 @@
+"""Small scene folders in every format, all with the same cameras and pictures."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+N, WIDTH, HEIGHT, FOCAL = 9, 16, 12, 20.0
+CENTRE = (8.5, 5.5)
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def poses(n=N):
+    """[n, 4, 4] camera to world in OpenCV's axes: a ring of radius 3 around (0.3, -0.2, 0.5), 0.5 above it."""
+    azimuth = 2 * np.pi * np.arange(n) / n
+    out = np.stack([np.cos(azimuth), np.sin(azimuth), np.full(n, 1 / 6)], 1)
+    z = -out / np.linalg.norm(out, axis=1, keepdims=True)
+    x = np.stack([-np.sin(azimuth), np.cos(azimuth), np.zeros(n)], 1)
+    result = np.tile(np.eye(4), (n, 1, 1))
+    result[:, :3] = np.stack([x, np.cross(z, x), z, 3 * out + [0.3, -0.2, 0.5]], 2)
+    return result
+
+
+def pictures(n=N, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (n, HEIGHT, WIDTH, channels), dtype=np.uint8)
+
+
+def save(folder, names, images):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(folder / name)
+
+
+def names(n=N):
+    return [f"{i:03d}.png" for i in range(n)]
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_blender(folder, counts=(5, 1, 3)):
+    matrices, images, start = poses(sum(counts)), pictures(sum(counts), 4), 0
+    for split, n in zip(("train", "val", "test"), counts, strict=True):
+        rows = range(start, start + n)
+        save(folder / split, [f"r_{i}.png" for i in range(n)], images[list(rows)])
+        frames = [
+            {"file_path": f"./{split}/r_{k}", "transform_matrix": (matrices[i] @ OPENGL).tolist()}
+            for k, i in enumerate(rows)
+        ]
+        content = {"camera_angle_x": 2 * np.arctan(0.5 * WIDTH / FOCAL), "frames": frames}
+        write_json(folder / f"transforms_{split}.json", content)
+        start += n
+    return folder
+
+
+def transforms(**changes):
+    """The content of a transforms.json; `changes` replace or add keys."""
+    frames = [
+        {"file_path": f"images/{name}", "transform_matrix": (pose @ OPENGL).tolist()}
+        for name, pose in zip(names(), poses(), strict=True)
+    ]
+    intrinsics = {"w": WIDTH, "h": HEIGHT, "fl_x": FOCAL, "fl_y": FOCAL, "cx": CENTRE[0], "cy": CENTRE[1]}
+    return {**intrinsics, "frames": frames, **changes}
+
+
+def write_transforms(folder, **changes):
+    save(folder / "images", names(), pictures())
+    write_json(folder / "transforms.json", transforms(**changes))
+    return folder
+
+
+def write_llff(folder):
+    save(folder / "images", names(), pictures())
+    rows = []
+    for pose in poses():
+        right, down, forward, position = pose[:3].T
+        matrix = np.stack([down, right, -forward, position, [HEIGHT, WIDTH, FOCAL]], 1)
+        rows.append([*matrix.ravel(), 1.0, 10.0])
+    np.save(folder / "poses_bounds.npy", np.array(rows))
+    return folder
+
+
+def write_colmap(
+    folder, binary=True, model="OPENCV", parameters=(FOCAL, FOCAL, *CENTRE, 0.1, 0.02, 0.001, 0.0), count=N
+):
+    """A model of the first `count` cameras in sparse/0."""
+    import pycolmap
+
+    save(folder / "images", names(), pictures())
+    reconstruction = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(model=model, width=WIDTH, height=HEIGHT, params=list(parameters), camera_id=1)
+    reconstruction.add_camera_with_trivial_rig(camera)
+    for i in reversed(range(count)):  # not in the order of their names
+        to_camera = np.linalg.inv(poses()[i])[:3]
+        image = pycolmap.Image(name=names()[i], camera_id=1, image_id=i + 1)
+        reconstruction.add_image_with_trivial_frame(image, pycolmap.Rigid3d(to_camera))
+    sparse = folder / "sparse" / "0"
+    sparse.mkdir(parents=True)
+    (reconstruction.write_binary if binary else reconstruction.write_text)(str(sparse))
+    return folder

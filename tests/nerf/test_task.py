@@ -1,0 +1,141 @@
+"""The whole run of a tiny scene through the loop: stages, exact resume, artefacts, one-line errors."""
+
+import json
+import os
+import signal
+
+import jax
+import mediapy
+import numpy as np
+import pytest
+
+from jaxhw import checkpoint, metrics, train
+from jaxhw import mesh as meshes
+from jaxhw.__main__ import main
+from jaxhw.errors import UserError
+from jaxhw.nerf import render, task
+from jaxhw.nerf.task import Nerf, default_config, over
+
+
+def tiny(**changes):
+    """16 pixels, 10^3 and 16^3 voxels; 12 coarse steps, so a density that starts high."""
+    config = default_config("dvgo")
+    config.update({"scene": "demo", "downscale": 16, "batch_size": 128, "steps": 30, "log_every": 5, "eval_every": 3})
+    config.update({"eval_all_every": 12, "checkpoint_every": 100, "lpips": "none"})
+    config.optim.update(
+        {"name": "masked_adam", "lr": 5e-3, "b2": 0.99, "groups": (("density", 100.0), ("features", 100.0))}
+    )
+    config.model.update({"coarse_steps": 12, "grow_at": (6,), "tighten_every": 8, "channels": 3, "widths": (8,)})
+    config.model.coarse.update(
+        {"voxels": 10**3, "stride": 1.0, "alpha": 1e-2, "samples": 20.0, "shaded": 20.0, "blocks": 4.0}
+    )
+    config.model.fine.update({"voxels": 16**3, "samples": 40.0, "shaded": 40.0, "blocks": 8.0})
+    config.update(changes)
+    return config.lock()
+
+
+class Stopping(Nerf):
+    """Sends itself SIGTERM in the evaluation after step ``at``."""
+
+    at = 0
+
+    def evaluate(self, variables):
+        if int(variables["model_state"]["step"]) == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().evaluate(variables)
+
+
+def run(workdir, kind=Nerf, **changes):
+    config, mesh = tiny(**changes), meshes.make_mesh(1)
+    results = train.run(kind(config, mesh), config, mesh, workdir)
+    lines = metrics.read(workdir / "metrics.jsonl")
+    return results, [{k: v for k, v in line.items() if k not in ("time", "rays_per_second")} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, *run(workdir)
+
+
+def test_a_run_goes_through_its_stages_and_learns(whole):
+    workdir, _, lines = whole
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0] and np.isfinite(losses).all()
+    evaluated = [line["step"] for line in lines if "val_psnr" in line or "val_psnr_all" in line]
+    assert evaluated == list(range(3, 31, 3))
+    assert [line["step"] for line in lines if "val_psnr_all" in line] == [12, 24]
+    saved = json.loads((workdir / "results.json").read_text())
+    assert saved["test_images"] == 12 == len(saved["test_scores"]) and 5 < saved["test_psnr"] < 50
+    assert saved["test_psnr"] == pytest.approx(np.mean([s["psnr"] for s in saved["test_scores"].values()]))
+    assert (workdir / "curves.png").exists() and len(list((workdir / "test").glob("*.png"))) == 12
+
+
+@pytest.mark.parametrize("at", [6, 12, 15, 18, 27])  # coarse, its end, fine, the end before it doubles, doubled
+def test_a_run_stopped_in_any_stage_continues_bit_for_bit(whole, tmp_path, at):
+    results, _ = run(tmp_path, type("Stop", (Stopping,), {"at": at}))
+    assert results == {}
+    again, lines = run(tmp_path)
+    assert lines == whole[2]
+    assert again["test_scores"] == whole[1]["test_scores"]
+    states = [checkpoint.restore_variables(w, meshes.replicated(meshes.make_mesh(1))) for w in (tmp_path, whole[0])]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_workdir_is_all_that_rendering_needs(whole):
+    workdir, results, _ = whole
+    renderer, variables, scene = render.from_workdir(workdir, meshes.make_mesh(1))
+    assert scene.images.shape[0] == 0 and len(scene.cameras) == len(scene.names)
+    config = tiny()
+    whole_task = task.Nerf(config, meshes.make_mesh(1))
+    first = scene.split["test"][0]
+    seen = renderer(variables, scene.cameras[first])
+    np.testing.assert_allclose(seen.rgb, whole_task.see(variables, first).rgb, atol=1e-6)
+    psnr = -10 * np.log10(((seen.rgb - whole_task.truth(first)) ** 2).mean())
+    assert psnr == pytest.approx(results["test_scores"][scene.names[first]]["psnr"], abs=1e-3)
+
+
+def test_the_render_command_films_it(whole, tmp_path, capsys):
+    base = ["render", f"--workdir={whole[0]}", f"--out={tmp_path}"]
+    assert main([*base, "--path=orbit", "--frames=3", "--scale=2"]) == 0
+    frames = mediapy.read_video(tmp_path / "orbit.mp4")
+    assert frames.shape == (3, 32, 32, 3) and (tmp_path / "orbit_depth.mp4").exists()
+    assert main([*base, "--path=val"]) == 0
+    assert mediapy.read_video(tmp_path / "val.mp4").shape == (4, 16, 64, 3)  # truth, picture, error, depth
+    capsys.readouterr()
+    assert main([*base, "--path=nowhere"]) == 2
+    assert "path 'nowhere' is unknown" in capsys.readouterr().err
+    assert main(["render", f"--workdir={tmp_path}"]) == 2
+    assert "is no workdir" in capsys.readouterr().err
+
+
+def test_batches_are_a_pure_function_of_the_step_and_cover_all_pictures():
+    nerf = Nerf(tiny(batch_size=4096), meshes.make_mesh(1))
+    a, b = nerf.batch(7), nerf.batch(7)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert not np.array_equal(a["picture"], nerf.batch(8)["picture"])
+    assert len(np.unique(a["picture"])) == len(nerf.pictures)
+    x, y = (a["pixel"] - 0.5).astype(int).T
+    np.testing.assert_array_equal(nerf.pictures[a["picture"], y, x], a["colour"])
+
+
+def test_colours_go_over_the_background():
+    colours = np.array([[255, 0, 51, 255], [255, 0, 51, 0], [255, 0, 51, 51]], np.uint8)
+    wanted = [[1, 0, 0.2], [0.5, 0.5, 0.5], [0.6, 0.4, 0.44]]
+    np.testing.assert_allclose(over(colours, np.full(3, 0.5, np.float32)), wanted, atol=1e-6)
+    np.testing.assert_allclose(over(colours[:, :3], np.full(3, 0.5, np.float32))[1], [1, 0, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"background": "pink"}, "config.background='pink' is unknown"),
+        ({"eval_all_every": 10}, "eval_all_every=10 must be a multiple of eval_every, which is 3"),
+        ({"steps": 18}, "must ascend and end before the run's 18 steps"),
+        ({"steps": 0}, "the run has no steps"),
+        ({"model": {"name": "gaussian"}}, "config.model.name='gaussian' is unknown"),
+    ],
+)
+def test_mistakes_are_one_line(change, message):
+    with pytest.raises(UserError, match=message):
+        Nerf(tiny(**change), meshes.make_mesh(1))
