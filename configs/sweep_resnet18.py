@@ -2,7 +2,7 @@
 
     jaxhw sweep --config=configs/sweep_resnet18.py --workdir=runs/sweep_resnet18
 
-A grid of six short one-cycle runs; the winner trains on the whole training set for the length of
+A grid of six one-cycle runs of four epochs; the winner trains on the whole training set for the length of
 configs/resnet18.py and is tested once.
 """
 
@@ -14,8 +14,8 @@ def get_config():
     """The grid."""
     config = sweep.default_config(resnet18.get_config())
     config.sampler = "grid"
-    config.space = (("optim.lr", "choice", 0.2, 0.4, 0.8), ("optim.weight_decay", "choice", 5e-4, 1e-3))
+    config.space = (("optim.lr", "choice", 0.1, 0.2, 0.4), ("optim.weight_decay", "choice", 5e-4, 1e-3))
     config.run.validation = 0.1
-    config.run.epochs = 6.0
+    config.run.epochs = 4.0
     config.winner = (("validation", 0.0), ("epochs", resnet18.get_config().epochs))
     return config
