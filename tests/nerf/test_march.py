@@ -11,7 +11,7 @@ from jaxhw.nerf.space import Box, Contracted, Rays, contract
 RAYS = 48
 SPACES = {
     "box": Box(jnp.array([[-1.0, -1.0, -0.5], [1.0, 1.5, 1.0]]), (14, 17, 10), 0.5),
-    "contracted": Contracted(jnp.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), (13, 13, 13), 0.5),
+    "contracted": Contracted(jnp.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), (25, 25, 25), 0.5),
 }
 
 
@@ -23,7 +23,9 @@ def setting(request):
     origins *= (3.0 if request.param == "box" else 0.8) / np.linalg.norm(origins, axis=1, keepdims=True)
     directions = -origins + rng.normal(size=(RAYS, 3)) * 0.8
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    mask = jnp.asarray(rng.random(space.shape) < 0.04)
+    mask = rng.random(space.shape) < 0.5
+    mask[space.shape[0] // 3 :] = False  # free space for the look at blocks to leave out
+    mask = jnp.asarray(mask)
     rays = [jnp.asarray(a, jnp.float32) for a in (origins, directions)]
     rays = Rays.through(space, *rays, 0.1, 100.0, jnp.asarray(rng.random(RAYS), jnp.float32))
     everything = jnp.broadcast_to(jnp.arange(space.count) * 1.0, (RAYS, space.count))
