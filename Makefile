@@ -1,4 +1,5 @@
-# make demo: train a small ViT on scikit-learn's digits (offline once installed); make test; make lint
+# make demo: a small ViT on scikit-learn's digits, a ray-traced scene and its orbit (offline once installed); make test;
+# make lint
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,6 +8,8 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/installed
 	$(BIN)/python -m jaxhw.main --config=configs/vit.py:digits --workdir=runs/digits
+	$(BIN)/python -m jaxhw.main --config=configs/dvgo.py:demo --workdir=runs/demo
+	$(BIN)/jaxhw render --workdir=runs/demo --path=orbit --frames=60
 
 test: $(VENV)/installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 -m "not slow"

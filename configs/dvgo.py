@@ -44,17 +44,17 @@ def get_config(variant: str = ""):
 def demo(config):
     """A few textured solids, ray-traced: no file needed."""
     config.scene, config.downscale = "demo", 2
-    config.batch_size, config.steps, config.eval_every = 2048, 1100, 250
+    config.batch_size, config.steps, config.eval_every = 2048, 1000, 250
     config.optim.end_lr = 0.1
     model = config.model
     model.update(
-        {"coarse_steps": 250, "grow_at": (100, 250), "tighten_every": 300, "widths": (64, 64), "inherit": True}
+        {"coarse_steps": 250, "grow_at": (100, 250), "tighten_every": 200, "widths": (64, 64), "inherit": True}
     )
     model.coarse.update(
-        {"voxels": 48**3, "stride": 1.0, "alpha": 1e-5, "blocks": 12.0, "samples": 60.0, "shaded": 60.0}
+        {"voxels": 48**3, "stride": 1.0, "alpha": 1e-3, "blocks": 12.0, "samples": 60.0, "shaded": 60.0}
     )
     model.fine.update(
-        {"voxels": 96**3, "alpha": 2e-3, "threshold": 1e-3, "blocks": 10.0, "samples": 40.0, "shaded": 10.0}
+        {"voxels": 96**3, "alpha": 2e-3, "threshold": 1e-3, "blocks": 10.0, "samples": 48.0, "shaded": 20.0}
     )
     return config
 
