@@ -27,9 +27,9 @@ def seconds(function, repeats: int) -> float:
     jax.block_until_ready(function())
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        began = time.perf_counter()
         jax.block_until_ready(function())
-        times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - began)
     return statistics.median(times)
 
 
@@ -54,26 +54,26 @@ def workdir(path: Path, repeats: int) -> None:
 def training(flag: str, repeats: int) -> None:
     """Seconds of a config's training step in its first stage, and in each stage that follows from there."""
     from jaxhw import config as configs
+    from jaxhw import start, train
     from jaxhw import task as tasks
-    from jaxhw import train
 
     config, _ = configs.parse([flag])
     mesh = meshes.make_mesh()
     task = tasks.make(config, mesh)
-    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(config.seed)), mesh)
+    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(config.seed)), mesh)
     step, done = train.make_step(task, config.optim), 0
     for stage, end in enumerate((*task.stages, task.steps)):
         times, last = [], end if stage < len(task.stages) else min(end, done + repeats + 1)
         for i in range(done, last):
-            start = time.perf_counter()
+            began = time.perf_counter()
             state, loss = step(state, meshes.put_rows(task.batch(i), mesh))
             loss.block_until_ready()
-            times.append(time.perf_counter() - start)
+            times.append(time.perf_counter() - began)
         done, middle = last, statistics.median(times[1:] or times)
         rate = config.batch_size / middle
         print(f"stage {stage}: {middle:.3f} s a step, {rate:,.0f} rays/s (first step {times[0]:.1f} s)")
         if stage < len(task.stages):
-            state = train.grow(task, config.optim, state, stage + 1, mesh)
+            state = start.grow(task, config.optim, state, stage + 1, mesh)
 
 
 def floor(batch: int, repeats: int) -> None:

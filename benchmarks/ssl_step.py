@@ -37,7 +37,7 @@ def jaxhw_step(variant: str):
     import numpy as np
 
     from jaxhw import mesh as meshes
-    from jaxhw import train
+    from jaxhw import start, train
     from jaxhw.vision import datasets, pretrain, views
 
     images = datasets.Dataset(np.zeros(IMAGES, np.int32), ["any"], 32, pixels(), np.arange(IMAGES))
@@ -51,7 +51,7 @@ def jaxhw_step(variant: str):
     task = pretrain.Pretrain(config, mesh)
     if "fixed" in variant:
         task.views = lambda keys, images: jnp.stack([images, images], 1).astype(jnp.float32) / 255
-    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
     step, number = train.make_step(task, config.optim), 0
 
     def run():
@@ -116,8 +116,8 @@ def torch_step(variant: str):
             criterion(*z.chunk(2)).backward()
             adam.step()
             if i == 0:
-                start = time.perf_counter()
-        return (time.perf_counter() - start) / steps
+                began = time.perf_counter()
+        return (time.perf_counter() - began) / steps
 
     return run
 

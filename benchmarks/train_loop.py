@@ -16,7 +16,7 @@ import jax
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import metrics, task, train
+from jaxhw import metrics, start, task, train
 from jaxhw.process import restart_with_huge_pages
 from jaxhw.vision import augment
 
@@ -30,14 +30,14 @@ def bare_rate(job, config, mesh) -> float:
     job.augment = augment.standard(plain)
     config.augment.update({"cutmix": 0.0, "mixup": 0.0})
     try:
-        state = meshes.on_mesh(lambda: train.init_state(job, config, jax.random.key(0)), mesh)
+        state = meshes.on_mesh(lambda: start.init_state(job, config, jax.random.key(0)), mesh)
         step, batch = train.make_step(job, config.optim), meshes.put_rows(job.batch(0), mesh)
         times = []
         for _ in range(STEPS + 3):
-            start = time.perf_counter()
+            began = time.perf_counter()
             state, loss = step(state, batch)
             loss.block_until_ready()
-            times.append(time.perf_counter() - start)
+            times.append(time.perf_counter() - began)
     finally:
         job.augment = with_augmentation
         config.augment.update(options)

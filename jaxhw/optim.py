@@ -28,9 +28,9 @@ def default_options() -> dict[str, Any]:
     masked_adam is DVGO's: numbers whose gradient is exactly 0 keep their value and moments, so that voxels that no ray
     of the batch met don't drift.
     `ema` is the decay of an average of the weights, which the training state keeps; no optimiser reads it.
-    `groups` holds (path prefix, factor on the learning rate) pairs. A parameter belongs to the last pair whose prefix its
-    path ("layer1_0/conv1/kernel") starts with; "" starts every path; a parameter of no pair has the factor 1. Factor 0
-    freezes: no update, no decay, no share in the clipped norm, no memory of the optimiser's.
+    `groups` holds (path prefix, factor on the learning rate) pairs. A parameter belongs to the last pair whose prefix
+    its path ("layer1_0/conv1/kernel") starts with; "" starts every path; a parameter of no pair has the factor 1.
+    Factor 0 freezes: no update, no decay, no share in the clipped norm, no memory of the optimiser's.
     """
     return {
         "name": "adam",

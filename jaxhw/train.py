@@ -2,23 +2,21 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jaxhw import checkpoint, metrics, optim
+from jaxhw import checkpoint, metrics, optim, start
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
@@ -31,38 +29,13 @@ PyTree = Any
 Watch = Callable[[int, dict[str, float]], None]
 
 
-def init_state(task: Task, config: ConfigDict, rng: jax.Array, variables: tuple | None = None) -> TrainState:
-    """The state before the first step; a pure function of the key, so that it can be traced for its shapes.
-
-    ``variables`` are (params, model_state) in the place of the task's own, where a stage has changed their shapes.
-    """
-    init_rng, run_rng = jax.random.split(rng)
-    params, model_state = variables or task.init(init_rng)
-    tx = optimiser(task, config.optim)
-    variables = {"params": params, "model_state": model_state}
-    names = task.metric_names
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        model_state=model_state,
-        opt_state=tx.init(params),
-        rng=run_rng,
-        averages=Averages.zeros(names),
-        ema=jax.tree.map(jnp.copy, variables) if config.optim.ema else None,
-    )
-
-
-def optimiser(task: Task, options: ConfigDict) -> optax.GradientTransformation:
-    return optim.make(options, task.steps, getattr(task, "groups", ()))
-
-
 def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, jax.Array]]:
     """The training step, jitted: (state, batch) -> (state, [] loss). The state's buffers are donated.
 
     The batch is divided over the mesh and the program is written for one big device, so that means over the
     batch, batch statistics among them, are global.
     """
-    tx = optimiser(task, options)
+    tx = start.optimiser(task, options)
     after_update = getattr(task, "after_update", lambda params, model_state, step: model_state)
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
@@ -78,18 +51,6 @@ def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree],
         return TrainState(state.step + 1, params, model_state, opt_state, state.rng, averages, ema), loss
 
     return jax.jit(step, donate_argnums=0)
-
-
-def grow(task: Task, options: ConfigDict, state: TrainState, stage: int, mesh: Mesh) -> TrainState:
-    """The state at the start of a stage. Where parameters change their shapes, the optimiser's moments start anew."""
-    variables = task.grow(state.params, state.model_state, stage)
-    params, model_state = jax.device_put(variables, meshes.replicated(mesh))
-    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, state.params):
-        restart = functools.partial(optim.restart, optimiser(task, options))
-        opt_state = jax.jit(restart, out_shardings=meshes.replicated(mesh))(params, state.step)
-        state = state.replace(opt_state=opt_state)
-    ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}) if options.ema else None
-    return state.replace(params=params, model_state=model_state, ema=ema)
 
 
 class Diverged(UserError):
@@ -111,26 +72,26 @@ def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch 
     """
     began = time.perf_counter()
     abstract = _check(config, task)
-    weights = _pretrained(task, config, abstract, workdir)
+    weights = start.pretrained(task, config, abstract, workdir)
     first = jax.process_index() == 0
     if first:
         configs.claim(workdir, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
         task.describe(workdir)
     checkpoints = checkpoint.Checkpoints(workdir)
-    state = _start(task, config, mesh, checkpoints, abstract)
-    state = _replace(state, weights, mesh) if weights else state
+    state = start.begin(task, config, mesh, checkpoints, abstract)
+    state = start.replace(state, weights, mesh) if weights else state
     if hasattr(task, "prepare"):
         task.prepare(state.variables, workdir)
-    start = int(state.step)
-    writer = metrics.Writer(workdir, start) if first else metrics.Silent()
+    done = int(state.step)
+    writer = metrics.Writer(workdir, done) if first else metrics.Silent()
     began -= writer.elapsed
-    bar = metrics.progress(task.steps, start, config.batch_size, task.unit, show=first)
+    bar = metrics.progress(task.steps, done, config.batch_size, task.unit, show=first)
     with contextlib.ExitStack() as closing:
         for closable in (checkpoints, writer, bar):
             closing.callback(closable.close)
         stop = closing.enter_context(StopRequest())
         loop = _Loop(task, config, mesh, checkpoints, writer, bar, began, stop, watch)
-        state = loop.run(state, start)
+        state = loop.run(state, done)
         checkpoints.wait()
         if int(state.step) < task.steps:
             bar.write(f"stopped at step {int(state.step)} of {task.steps}; the same command continues from there")
@@ -157,22 +118,22 @@ class _Loop:
         epoch = max(1, round(self.task.steps_per_epoch))
         self.eval_every = self.config.eval_every or epoch
         self.checkpoint_every = self.config.checkpoint_every or epoch
-        self.stages = stages(self.task)
+        self.stages = start.stages(self.task)
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
 
-    def run(self, state: TrainState, start: int) -> TrainState:
+    def run(self, state: TrainState, first: int) -> TrainState:
         step = make_step(self.task, self.config.optim)
         running: deque[jax.Array] = deque()
-        self.logged_at, self.logged_step = time.perf_counter(), start
-        with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), start, self.task.steps) as batches:
-            for done, batch in enumerate(batches, start + 1):
+        self.logged_at, self.logged_step = time.perf_counter(), first
+        with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), first, self.task.steps) as batches:
+            for done, batch in enumerate(batches, first + 1):
                 if done - 1 in self.stages:
                     state = self._grow(state, done - 1)
                 state, loss = step(state, batch)
                 running.append(loss)
                 if len(running) > 2:  # let the host run ahead by two steps, not by the whole epoch
                     running.popleft().block_until_ready()
-                if done == start + 1:
+                if done == first + 1:
                     loss.block_until_ready()
                     self.bar.unpause()  # the time left does not count the compilation
                     self.bar.write(f"first step after {time.perf_counter() - self.began - self.writer.elapsed:.1f} s")
@@ -186,7 +147,7 @@ class _Loop:
     def _grow(self, state: TrainState, done: int) -> TrainState:
         self._check_finite(state)
         started = time.perf_counter()
-        state = grow(self.task, self.config.optim, state, self.stages.index(done) + 1, self.mesh)
+        state = start.grow(self.task, self.config.optim, state, self.stages.index(done) + 1, self.mesh)
         self.logged_at += time.perf_counter() - started
         return state
 
@@ -256,46 +217,7 @@ def _check(config: ConfigDict, task: Task) -> TrainState:
     for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
         if config[name] < least:
             raise UserError(f"config.{name}={config[name]} must be at least {least}")
-    return jax.eval_shape(lambda: init_state(task, config, jax.random.key(config.seed)))
-
-
-def _pretrained(task: Task, config: ConfigDict, abstract: TrainState, workdir: Path) -> PyTree:
-    """What `init_from` holds for a run that has not begun; None for others."""
-    if not config.init_from or checkpoint.exists(workdir):
-        return None
-    if not hasattr(task, "pretrained"):
-        raise UserError(f"config.init_from is set, but task {config.task} starts from no other run")
-    return task.pretrained({"params": abstract.params, "model_state": abstract.model_state})
-
-
-def _start(
-    task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints, abstract: TrainState
-) -> TrainState:
-    if checkpoints.latest() is None:
-        return meshes.on_mesh(lambda: init_state(task, config, jax.random.key(config.seed)), mesh)
-    if stages(task):  # nothing but the checkpoint knows the shapes of the stage that the run is in
-        grown = checkpoints.shapes("params", "model_state")
-        abstract = jax.eval_shape(lambda v: init_state(task, config, jax.random.key(config.seed), v), grown)
-    return checkpoints.restore(checkpoint.abstract_like(abstract, meshes.replicated(mesh)))
-
-
-def _replace(state: TrainState, weights: PyTree, mesh: Mesh) -> TrainState:
-    """The state with host arrays in place of some of its parameters and model state, from which its average starts."""
-
-    def merge(old: PyTree, new: PyTree) -> PyTree:
-        if isinstance(new, Mapping):
-            return {**old, **{name: merge(old[name], new[name]) for name in new}}
-        assert old.shape == new.shape, (old.shape, new.shape)
-        return meshes.put_replicated(np.asarray(new, old.dtype), mesh)
-
-    variables = merge({"params": state.params, "model_state": state.model_state}, weights)
-    ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
-    return state.replace(**variables, ema=ema)
-
-
-def stages(task: Task) -> tuple[int, ...]:
-    """The steps before which the task's shapes may change; see ``Task.grow``."""
-    return tuple(getattr(task, "stages", ()))
+    return jax.eval_shape(lambda: start.init_state(task, config, jax.random.key(config.seed)))
 
 
 def _finish(task, config, mesh, state, workdir: Path, seconds: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxhw import checkpoint, metrics, optim, train
+from jaxhw import checkpoint, metrics, optim, start, train
 from jaxhw import mesh as meshes
 from tests.toy import Toy, toy_config
 
@@ -92,16 +92,16 @@ def test_a_run_stopped_in_any_stage_or_at_a_boundary_continues_bit_for_bit(whole
 def test_moments_start_anew_where_shapes_change_and_the_rate_goes_on():
     config, mesh = toy_config(steps=18, optim=OPTIMISER), meshes.make_mesh(1)
     task = Growing(config, mesh)
-    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
     step = train.make_step(task, config.optim)
     for i in range(7):
         state, _ = step(state, meshes.put_rows(task.batch(i), mesh))
-    grown = train.grow(task, config.optim, state, 1, mesh)
+    grown = start.grow(task, config.optim, state, 1, mesh)
     counts = dict(optax.tree_utils.tree_get_all_with_path(grown.opt_state, "count"))
     assert sorted(int(c) for c in counts.values()) == [0, 7]  # Adam's own, and the schedule's
     assert optax.tree_utils.tree_get(grown.opt_state, "mu")["w"].shape == (2, 4)
     np.testing.assert_array_equal(grown.ema["params"]["w"], grown.params["w"])
-    kept = train.grow(task, config.optim, grown, 2, mesh)
+    kept = start.grow(task, config.optim, grown, 2, mesh)
     assert kept.opt_state is grown.opt_state and float(kept.model_state["seen"]) == 1007
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhw import checkpoint, metrics, train
+from jaxhw import checkpoint, metrics, start, train
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from tests.toy import Toy, toy_config
@@ -110,7 +110,7 @@ def test_the_step_is_traced_once(tmp_path, monkeypatch):
 def test_the_step_donates_its_state():
     config, mesh = toy_config(), meshes.make_mesh(1)
     task = Toy(config, mesh)
-    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
     train.make_step(task, config.optim)(state, meshes.put_rows(task.batch(0), mesh))
     assert state.params["w"].is_deleted()
 
@@ -119,7 +119,7 @@ def test_no_step_waits_for_the_host(tmp_path):
     """Between logs nothing is fetched: the step runs under a guard against device-to-host transfers."""
     config, mesh = toy_config(), meshes.make_mesh(1)
     task = Toy(config, mesh)
-    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
     step = train.make_step(task, config.optim)
     batches = [meshes.put_rows(task.batch(i), mesh) for i in range(3)]
     with jax.transfer_guard("disallow"):
@@ -242,7 +242,7 @@ class Followed(Toy):
 def test_what_follows_the_parameters_sees_them_updated():
     config, mesh = toy_config(), meshes.make_mesh(1)
     task, seen = Followed(config, mesh), []
-    state = meshes.on_mesh(lambda: train.init_state(task, config, jax.random.key(0)), mesh)
+    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
     step = train.make_step(task, config.optim)
     for i in range(3):
         state, _ = step(state, meshes.put_rows(task.batch(i), mesh))
