@@ -3,13 +3,13 @@
 python -m jaxhw.main --config=configs/dvgo.py:lego --workdir=runs/lego --config.scene=PATH/nerf_synthetic/lego
 jaxhw render --workdir=runs/lego --path=orbit
 
-On two CPU cores (none of it measured yet):
+On two CPU cores, seed 0, held-out test views:
 
 | variant | scene | time | result |
 |---|---|---|---|
-| demo | the procedural scene, 128 px | aim: 1.5 minutes | not measured yet |
-| lego | Blender's lego at 400 px | aim: 15 minutes | aim: 30 dB |
-| fox | a real capture, every 8th picture held out | aim: 15 minutes | aim: 22 dB |
+| demo | the procedural scene, 128 px | 99 seconds | 27.49 dB, SSIM 0.951 |
+| lego | Blender's lego at 400 px | 15 minutes | 30.64 dB, SSIM 0.954 |
+| fox | a real capture, every 8th picture held out | aim: 15 minutes | not measured yet (aim: 22 dB) |
 
 Without a variant: any bounded scene, for a GPU or TPU, by the paper's recipe: 5,000 coarse and 20,000 fine steps of
 8,192 rays, 100^3 and 160^3 voxels, samples half a voxel apart, rates of 0.1 for the grids and 0.001 for the network,
