@@ -1,5 +1,6 @@
 """What one method of self-supervised learning supplies: its heads and its loss."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,7 +29,7 @@ class Outputs:
     targets: Array | None = None
 
 
-class Method:
+class Method(ABC):
     """Base of the methods, each a frozen dataclass whose fields are its options, ``config.method.*``.
 
     Attributes:
@@ -40,20 +41,20 @@ class Method:
     together: ClassVar[bool] = True
     target: ClassVar[bool] = False
 
+    @abstractmethod
     def heads(self, dtype: jnp.dtype) -> dict[str, nn.Module]:
         """The modules behind the backbone in their order: "projector", then "predictor" if there is one.
 
         Each maps ([b, i], train) to [b, o]; dtype is that of the operands of matrix products.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, outputs: Outputs) -> Array:
         """[] loss of a batch."""
-        raise NotImplementedError
 
     def decay(self, progress: Array) -> Array | float:
-        """tau in target += (1 - tau) (online - target), at a fraction ``progress`` of the run."""
-        raise NotImplementedError
+        """tau in target += (1 - tau) (online - target), at a fraction ``progress`` of the run; for a target."""
+        raise TypeError(f"{type(self).__name__} has a target network and does not say how it follows: define decay")
 
 
 def scheduled_decay(tau: float, schedule: str, progress: Array) -> Array | float:
