@@ -47,8 +47,9 @@ STYLE = {
 def curves(path: Path, out: Path, names: Sequence[str] = ("accuracy", "loss")) -> None:
     """A panel for each of the `names` of the run whose metrics.jsonl is `path`, over epochs where it counts them.
 
-    A panel shows the number itself (training) and those that begin with val_ and test_. One without numbers is left
-    out; a run with none of them draws nothing.
+    A panel shows the number itself (training) and those that begin with val_ and test_; as dots those that also end
+    with _all (of all held-out pictures, not of one). One without numbers is left out; a run with none of them draws
+    nothing.
     """
     rows = metrics.read(path)
     panels = [name for name in names if any(_points(rows, s + name, "step")[0].size for s in SPLITS)]
@@ -59,6 +60,7 @@ def curves(path: Path, out: Path, names: Sequence[str] = ("accuracy", "loss")) -
         figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             lines = [(_points(rows, s + name, x), label, colour, "-") for s, (label, colour) in SPLITS.items()]
+            lines += [(_points(rows, f"{s}{name}_all", x), f"all of {n}", c, "none") for s, (n, c) in SPLITS.items()]
             _panel(axes, lines, x, name)
         _save(figure, out)
 
@@ -222,13 +224,14 @@ def _compared(runs: Mapping[str, Rows], name: str, x: str) -> tuple[list, str]:
 
 
 def _panel(axes: Axes, lines: Sequence[tuple], x: str, name: str) -> None:
-    """Draws ((x, y), label or None, colour, dashes) and writes the labels at the lines' right ends."""
+    """Draws ((x, y), label or None, colour, dashes; "none" for dots) and writes the labels at the right ends."""
     unit, scale = _time_unit(lines) if x == "time" else (x, 1.0)
     ends = []
     for (xs, ys), label, colour, dashes in lines:
         if xs.size:
             style = {"marker": "o", "markersize": 3} if xs.size == 1 else {}
-            faint = {"linewidth": 0.9, "alpha": 0.65} if dashes != "-" else {}
+            style = {"marker": "o", "markersize": 6, "zorder": 4, "clip_on": False} if dashes == "none" else style
+            faint = {"linewidth": 0.9, "alpha": 0.65} if dashes not in ("-", "none") else {}
             axes.plot(xs / scale, ys, color=colour, linestyle=dashes, **style, **faint)
             if label:
                 ends.append((xs[-1] / scale, ys[-1], label, colour))

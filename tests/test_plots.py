@@ -64,6 +64,12 @@ def test_curves_of_very_short_runs(tmp_path, lines):
     read(tmp_path / "curves.png")
 
 
+def test_curves_show_scores_of_all_held_out_pictures(tmp_path):
+    lines = [{"step": i, "time": i, "epoch": i / 2, "psnr": 10.0 + i, "test_psnr_all": 9.0 + i} for i in (1, 2)]
+    plots.curves(write(tmp_path / "metrics.jsonl", lines), tmp_path / "curves.png", ("psnr",))
+    assert has(read(tmp_path / "curves.png"), plots.SPLITS["test_"][1])
+
+
 def test_curves_without_accuracy_or_loss_draw_nothing(tmp_path):
     plots.curves(write(tmp_path / "metrics.jsonl", [{"step": 1, "time": 0.1, "lr": 0.1}]), tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()

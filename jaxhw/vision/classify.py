@@ -27,15 +27,11 @@ def default_config(model: str) -> ConfigDict:
     config = configs.base("classify")
     with config.unlocked():
         config.update(
-            {
-                "dataset": "digits",  # tfds:NAME, folder:DIR or digits
-                "fraction": 1.0,  # share of the training set that is used at all, drawn by class and seed
-                "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
-                "image_size": 0,  # pixels; 0 is the set's own
+            datasets.default_options()
+            | {
                 "validation": 0.0,  # fraction of the training set held out, watched while training
                 "test": True,  # evaluate the test split (at the end; while training where validation is 0)
                 "frozen": False,  # train the head alone: the rest keeps its weights and its batch statistics
-                "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
                 "model": {"name": model, **models.options(model)},
                 "augment": augment.default_options(),
             }

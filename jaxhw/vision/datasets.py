@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +25,18 @@ from jaxhw.vision.splits import split_validation
 
 FOLDERS = {"folder": load_folder, "domains": load_domains}
 
-__all__ = ["Dataset", "describe", "load", "split_validation"]
+__all__ = ["Dataset", "default_options", "describe", "load", "split_validation"]
+
+
+def default_options() -> dict[str, Any]:
+    """The keys of a config that say which images a run reads, and how."""
+    return {
+        "dataset": "digits",  # tfds:NAME, folder:DIR, domains:DIR or digits
+        "fraction": 1.0,  # share of the training set that is used at all, drawn by class and seed
+        "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
+        "image_size": 0,  # pixels; 0 is the set's own
+        "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
+    }
 
 
 @dataclass(frozen=True)

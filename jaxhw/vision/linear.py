@@ -23,7 +23,7 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots
 from jaxhw.errors import UserError
-from jaxhw.vision import knn, loader, models, weights
+from jaxhw.vision import datasets, knn, loader, models, weights
 from jaxhw.vision.classify import load_splits, write_labels
 from jaxhw.vision.features import Extractor
 from jaxhw.vision.pretrain import Backbone
@@ -37,14 +37,10 @@ def default_config(model: str = "resnet18") -> ConfigDict:
     config = configs.base("linear")
     with config.unlocked():
         config.update(
-            {
-                "dataset": "digits",  # tfds:NAME, folder:DIR or digits
-                "fraction": 1.0,  # share of the training set that is used at all, drawn by class and seed
-                "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
-                "image_size": 0,  # pixels; 0 is the set's own
+            datasets.default_options()
+            | {
                 "validation": 0.1,  # fraction of the training set that chooses rate and penalty
                 "test": True,
-                "normalise": "none",  # channel statistics: those that the backbone was trained with
                 "model": {"name": model, **models.options(model)},
                 "standardise": True,  # features to mean 0 and deviation 1, by the training images
                 "rates": (0.003, 0.01, 0.03, 0.1, 0.3),  # times optim's schedule

@@ -29,13 +29,9 @@ def default_config(method: str, model: str = "resnet18") -> ConfigDict:
     config = configs.base("pretrain")
     with config.unlocked():
         config.update(
-            {
-                "dataset": "digits",  # tfds:NAME, folder:DIR or digits; its labels are not learnt from
+            datasets.default_options()
+            | {
                 "split": "train",  # what to learn from: "unlabelled" of tfds:stl10, say
-                "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
-                "image_size": 0,  # pixels; 0 is the set's own
-                "fraction": 1.0,  # share of the images to learn from, drawn by class and seed
-                "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
                 "model": {"name": model, **models.options(model)},
                 "method": {"name": method, **methods.options(method)},
                 "views": 2,  # of each image
