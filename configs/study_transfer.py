@@ -11,7 +11,8 @@
 | D       | as B                                 | the head, frozen      | 30.8 %                          |
 | E       | as C                                 | the head, frozen      | 41.1 %                          |
 
-The source of B to E is one set (there, mini-ImageNet), so that labels are the only difference between B and C. The
+The source of B to E is one set (there, mini-ImageNet), the same images of it for both: a tenth is held out. The recipes
+are those of configs/byol.py:photos and, with labels, of configs/finetune.py, each at its own length. The
 target is DIR/DOMAIN/CLASS/*.jpg, such as Office-Home or PACS: all domains together (`domains:DIR:photo,sketch` for
 some), a fifth of each class of each domain held out for testing, the rest trained on. Each run's labels.json holds the
 mapping from labels to classes. Differences: frozen means frozen, in the batch statistics too; the head is a two-layer
@@ -41,6 +42,7 @@ def get_config():
         base.augment.crop = "resized"
         base.augment.crop_scale = (0.2, 1.0)
     config.bases.supervised.update({"dataset": config.bases.byol.dataset, "epochs": 60.0})
+    config.bases.supervised.update({"validation": config.bases.byol.validation, "test": False})
     config.bases.target.update({"dataset": "domains:pacs64", "epochs": 30.0})
     config.bases.target.model.head = "mlp"
     config.runs = (("source, BYOL", "byol", ()), ("source, supervised", "supervised", ()))

@@ -77,7 +77,7 @@ def load(path: str | Path) -> ConfigDict:
     path = Path(path)
     try:
         return _from_json(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent} is no workdir: it has no {path.name}") from None
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
@@ -120,7 +120,10 @@ def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> No
         if differing:
             raise UserError(f"{workdir} belongs to another config ({'; '.join(differing)}); choose another --workdir")
         return
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{workdir} is a file or lies beneath one; choose another --workdir") from None
     partial = path.with_suffix(".tmp")
     partial.write_text(dump(config))
     partial.replace(path)

@@ -1,6 +1,7 @@
 """What one training problem supplies. The loop in :mod:`jaxhw.train` knows nothing else of it."""
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,8 +99,12 @@ def make(config: ConfigDict, mesh: Mesh) -> Task:
     """The task that ``config.task`` names.
 
     Raises:
-      UserError: there is none of that name, or the task refuses the config.
+      UserError: there is none of that name, a number makes no sense for any task, or this one refuses the config.
     """
+    if config.seed < 0:
+        raise UserError(f"config.seed={config.seed}: use a number from 0 on")
+    if not 0 <= config.epochs < math.inf:
+        raise UserError(f"config.epochs={config.epochs}: use a finite number from 0 on")
     if config.task not in TASKS:
         raise UserError(f"config.task={config.task!r} is unknown; choose one of {', '.join(sorted(TASKS))}")
     module, name = TASKS[config.task].split(":")

@@ -2,6 +2,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
+from jaxhw import task
 from jaxhw.errors import UserError
 
 FILE = """
@@ -97,3 +98,18 @@ def test_load_says_what_is_no_workdir(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         configs.load(tmp_path / "config.json")
+
+
+def test_a_file_is_no_workdir(tmp_path):
+    (tmp_path / "weights.pth").write_text("")
+    with pytest.raises(UserError, match="is no workdir"):
+        configs.load(tmp_path / "weights.pth" / "config.json")
+    for workdir in (tmp_path / "weights.pth", tmp_path / "weights.pth" / "below"):
+        with pytest.raises(UserError, match="is a file or lies beneath one"):
+            configs.claim(workdir, configs.base("toy"))
+
+
+@pytest.mark.parametrize("key, value", [("seed", -1), ("epochs", float("nan")), ("epochs", float("inf"))])
+def test_numbers_that_make_no_sense_for_any_task(key, value):
+    with pytest.raises(UserError, match=f"config.{key}="):
+        task.make(configs.changed(configs.base("classify"), {key: value}), mesh=None)
