@@ -16,9 +16,9 @@ Where the recipe comes from (and why):
 
     --config=configs/simclr.py:seed
 
-The course report's recipe: AdamW 3e-4, T 0.07, five views, batch 512, 90 epochs, made for a GPU (10 hours on two cores);
-no kNN was reported. Differences: here all five views are positives of each other (there, three of four positives were
-pushed away), and the cosine covers the whole run (there it began after ten epochs at the full rate).
+The course report's recipe: AdamW 3e-4, T 0.07, five views, batch 512, 90 epochs, made for a GPU (10 hours on two
+cores); no kNN was reported. Differences: here all five views are positives of each other (there, three of four
+positives were pushed away), and the cosine covers the whole run (there it began after ten epochs at the full rate).
 """
 
 from jaxhw.vision import pretrain, views
