@@ -5,9 +5,10 @@ stopped anywhere; the same command continues the run that was going on. What a r
 set, weights) is told in its row, and the study goes on; it is looked for again next time.
 """
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import metrics, plots, task, train
 from jaxhw.errors import UserError
+from jaxhw.process import StopRequest
 
 LONGEST = 200  # characters of a reason in the table; it is printed whole
 Missing = dict[tuple[str, int], str]  # (run, seed) -> why it has no results
@@ -52,11 +54,14 @@ def run(config: ConfigDict, workdir: Path) -> bool:
     _check(config)
     configs.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:"))
     missing: Missing = {}
-    for seed in config.seeds:
-        for name, base, changes in config.runs:
+    with StopRequest() as stop:
+        for seed, (name, base, changes) in itertools.product(config.seeds, config.runs):
+            if stop.asked:
+                return False
             try:
-                results = _train(config, workdir, name, base, changes, seed)
-            except UserError as error:
+                changed = _config(config.bases[base], dict(changes), workdir, name, seed, missing)
+                results = _train(changed, folder(workdir, name, seed), f"{name}, seed {seed}", stop)
+            except (UserError, OSError) as error:
                 missing[name, seed] = f"{'failed' if isinstance(error, train.Diverged) else 'not run'}: {error}"
                 print(f"{name}, seed {seed}: {missing[name, seed]}")
             else:
@@ -71,26 +76,25 @@ def folder(workdir: Path, name: str, seed: int) -> Path:
     return workdir / "runs" / name / f"seed{seed}"
 
 
+def folders(workdir: Path, row: Mapping[str, Any]) -> list[Path]:
+    """The workdirs whose results a row of study.json's "runs" counts."""
+    return [folder(workdir, row["run"], seed) for seed in row["seeds"]]
+
+
 def report(config: ConfigDict, workdir: Path, missing: Missing) -> None:
-    """Writes table.md, study.json and the figures from what there is."""
-    found = {name: _results(workdir, name, config.seeds) for name, *_ in config.runs}
-    states = {name: _state(name, found[name], config.seeds, missing) for name in found}
-    rows = [
-        {
-            "run": name,
-            "state": states[name],
-            "seeds": {s: {k: r.get(k) for k in config.columns} for s, r in runs.items()},
-        }
-        for name, runs in found.items()
-    ]
-    (workdir / "study.json").write_text(json.dumps(rows, indent=2) + "\n")
+    """Writes table.md, study.json and the figures from what there is; results that are not the config's don't count."""
+    runs = []
+    for name, *_ in config.runs:
+        results = _results(workdir, name, [seed for seed in config.seeds if (name, seed) not in missing])
+        seeds = {seed: {k: result.get(k) for k in config.columns} for seed, result in results.items()}
+        runs.append({"run": name, "state": _state(name, seeds, config.seeds, missing), "seeds": seeds})
+    view = {key: config[key] for key in ("columns", "curves", "points", "x")} | {"runs": runs}
+    (workdir / "study.json").write_text(json.dumps(view, indent=2) + "\n")
     lines = [["run", *(column.replace("_", " ") for column in config.columns), "state"]]
-    lines += [
-        [name, *(show(c, _values(runs, c)) for c in config.columns), states[name]] for name, runs in found.items()
-    ]
-    lines.insert(1, ["---"] * len(lines[0]))
+    lines.append(["---"] * len(lines[0]))
+    lines += [[r["run"], *(show(c, _values(r, c)) for c in config.columns), r["state"]] for r in runs]
     (workdir / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
-    _draw(config, workdir, found)
+    _draw(view, workdir)
 
 
 def show(column: str, values: list[float]) -> str:
@@ -109,23 +113,56 @@ def spread(values: list[float]) -> tuple[float, float]:
     return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1))
 
 
-def _train(config: ConfigDict, workdir: Path, name: str, base: str, changes: tuple, seed: int) -> dict[str, Any]:
-    """One run's results; empty if it was stopped."""
-    changes = dict(changes)
+def points(view: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float]]]:
+    """The lines of points.png: for each column (x, mean, deviation) where there are results; ``view`` is study.json."""
+    runs = {row["run"]: row for row in view["runs"]}
+    series = {}
+    for column in view["columns"] if view["points"] else ():
+        values = [(x, _values(runs[name], column)) for x, name in view["points"]]
+        series[column.replace("_", " ")] = [(x, *spread(v)) for x, v in values if v]
+    return series
+
+
+def mean_lines(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The lines of several metrics.jsonl, averaged as far as the shortest goes; None where no run has a number."""
+    each = [{(row["step"], *sorted(row)): row for row in rows} for rows in runs]
+    shared = [key for key in each[0] if all(key in rows for rows in each)] if each else []
+    return [{k: _mean([rows[key][k] for rows in each]) for k in key[1:]} for key in shared]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return spread(known)[0] if known else None
+
+
+def _config(
+    base: ConfigDict, changes: dict[str, Any], workdir: Path, name: str, seed: int, missing: Missing
+) -> ConfigDict:
+    """One run's config; "@NAME" has become the workdir of that run."""
     for key, value in changes.items():
         if source := _source(value):
-            changes[key] = str(folder(workdir, source, seed))
-            if not _results(workdir, source, (seed,)):
+            if (source, seed) in missing:
                 raise UserError(f"it needs {source}, which has no results")
-    changed = configs.changed(config.bases[base], {**changes, "seed": seed})
-    there = folder(workdir, name, seed)
-    if done := _results(workdir, name, (seed,)):
-        configs.claim(there, changed, ignore=("mesh.", "checkpoint_every:", "data_dir:", "init_from:"))
-        return done[seed]
-    print(f"{name}, seed {seed}:")
-    mesh = meshes.make_mesh(changed.mesh.data)
-    meshes.check_batch_size(changed.batch_size, mesh)
-    return train.run(task.make(changed, mesh), changed, mesh, there)
+            changes[key] = _spelt(folder(workdir, source, seed), key, folder(workdir, name, seed))
+    return configs.changed(base, {**changes, "seed": seed})
+
+
+def _spelt(source: Path, key: str, there: Path) -> str:
+    """The path of a run's source, spelt as the run has it if it has begun: the study may have been moved since."""
+    path = there / "config.json"
+    spelt = configs.load(path).get(key) if path.exists() else None
+    return spelt if spelt and Path(spelt).parts[-3:] == source.parts[-3:] else str(source)
+
+
+def _train(config: ConfigDict, there: Path, name: str, stop: StopRequest) -> dict[str, Any]:
+    """One run's results; empty if it was stopped."""
+    if (there / "results.json").exists():
+        configs.claim(there, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
+        return json.loads((there / "results.json").read_text())
+    print(f"{name}:")
+    mesh = meshes.make_mesh(config.mesh.data)
+    meshes.check_batch_size(config.batch_size, mesh)
+    return train.run(task.make(config, mesh), config, mesh, there, stop=stop)
 
 
 def _source(value: Any) -> str:
@@ -133,14 +170,15 @@ def _source(value: Any) -> str:
     return value[1:] if isinstance(value, str) and value.startswith("@") else ""
 
 
-def _results(workdir: Path, name: str, seeds: tuple[int, ...]) -> dict[int, dict[str, Any]]:
+def _results(workdir: Path, name: str, seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Seed -> results.json of the runs that are done."""
     paths = {seed: folder(workdir, name, seed) / "results.json" for seed in seeds}
     return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.exists()}
 
 
-def _values(results: dict[int, dict[str, Any]], column: str) -> list[float]:
-    return [result[column] for result in results.values() if result.get(column) is not None]
+def _values(row: Mapping[str, Any], column: str) -> list[float]:
+    """The numbers that a row of study.json's "runs" has in a column."""
+    return [values[column] for values in row["seeds"].values() if isinstance(values[column], (int, float))]
 
 
 def _state(name: str, results: dict[int, Any], seeds: tuple[int, ...], missing: Missing) -> str:
@@ -152,15 +190,15 @@ def _state(name: str, results: dict[int, Any], seeds: tuple[int, ...], missing: 
     return "; ".join(filter(None, (counted, why.replace("|", "/"))))
 
 
-def _draw(config: ConfigDict, workdir: Path, found: dict[str, dict[int, dict]]) -> None:
-    if config.points:
-        series = {}
-        for column in config.columns:
-            values = [(x, _values(found[name], column)) for x, name in config.points]
-            series[column.replace("_", " ")] = [(x, *spread(v)) for x, v in values if v]
-        plots.points(series, config.x, workdir / "points.png")
+def _draw(view: Mapping[str, Any], workdir: Path) -> None:
+    if view["points"]:
+        plots.points(points(view), view["x"], workdir / "points.png")
         return
-    lines = {name: mean_lines(workdir, name, config.seeds) for name in config.curves or found}
+    lines = {
+        row["run"]: mean_lines([metrics.read(there / "metrics.jsonl") for there in folders(workdir, row)])
+        for row in view["runs"]
+        if row["run"] in view["curves"] or not view["curves"]
+    }
     lines = {
         name: rows for name, rows in lines.items() if any("val_accuracy" in r or "test_accuracy" in r for r in rows)
     }
@@ -168,21 +206,8 @@ def _draw(config: ConfigDict, workdir: Path, found: dict[str, dict[int, dict]]) 
         plots.compare(lines, workdir)
 
 
-def mean_lines(workdir: Path, name: str, seeds: tuple[int, ...]) -> list[dict[str, float]]:
-    """The lines of a run's metrics.jsonl, averaged over the seeds that have begun: as far as the shortest goes."""
-    each = [
-        {(row["step"], *sorted(row)): row for row in metrics.read(folder(workdir, name, s) / "metrics.jsonl")}
-        for s in seeds
-    ]
-    each = [rows for rows in each if rows]
-    shared = [key for key in each[0] if all(key in rows for rows in each)] if each else []
-    return [
-        {k: spread([r[key][k] for r in each if r[key][k] is not None] or [math.nan])[0] for k in key[1:]}
-        for key in shared
-    ]
-
-
 def _check(config: ConfigDict) -> None:
+    _check_forms(config)
     seen: set[str] = set()
     for name, base, changes in config.runs:
         if base not in config.bases:
@@ -199,3 +224,32 @@ def _check(config: ConfigDict) -> None:
             raise UserError(f"config.curves and config.points name {name!r}, which is no run")
     if not config.runs or not config.seeds:
         raise UserError("a study needs config.runs and config.seeds")
+
+
+def _check_forms(config: ConfigDict) -> None:
+    """Refuses entries of another form than ``default_config`` tells."""
+    forms = {
+        "runs": (_is_run, '("name", "base", (("key", value), ...))'),
+        "seeds": (lambda seed: isinstance(seed, int) and seed >= 0, "a whole number from 0"),
+        "columns": (lambda column: isinstance(column, str), "the name of a number in results.json"),
+        "curves": (lambda name: isinstance(name, str), "the name of a run"),
+        "points": (_is_point, '(x, "run") with x above 0'),
+    }
+    for key, (fits, form) in forms.items():
+        for entry in config[key]:
+            if not fits(entry):
+                raise UserError(f"config.{key}: {entry!r} is not {form}")
+
+
+def _is_run(entry: Any) -> bool:
+    match entry:
+        case [str(), str(), [*changes]]:
+            return all(isinstance(c, Sequence) and len(c) == 2 and isinstance(c[0], str) for c in changes)
+    return False
+
+
+def _is_point(entry: Any) -> bool:
+    match entry:
+        case [int() | float() as x, str()]:
+            return x > 0
+    return False

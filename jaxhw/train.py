@@ -57,11 +57,19 @@ class Diverged(UserError):
     """The loss is not finite any more."""
 
 
-def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch | None = None) -> dict[str, Any]:
+def run(
+    task: Task,
+    config: ConfigDict,
+    mesh: Mesh,
+    workdir: Path,
+    watch: Watch | None = None,
+    stop: StopRequest | None = None,
+) -> dict[str, Any]:
     """Trains until ``task.steps``, from the newest checkpoint in ``workdir`` if there is one.
 
     Args:
       watch: called with (step, numbers) after each evaluation; what it raises ends the run.
+      stop: that of a caller who has more to do after this run and must know if it was asked to stop; else its own.
 
     Returns:
       The contents of results.json; empty when the run was asked to stop (SIGTERM, Ctrl-C) and has saved itself.
@@ -89,7 +97,7 @@ def run(task: Task, config: ConfigDict, mesh: Mesh, workdir: Path, watch: Watch 
     with contextlib.ExitStack() as closing:
         for closable in (checkpoints, writer, bar):
             closing.callback(closable.close)
-        stop = closing.enter_context(StopRequest())
+        stop = stop or closing.enter_context(StopRequest())
         loop = _Loop(task, config, mesh, checkpoints, writer, bar, began, stop, watch)
         state = loop.run(state, done)
         checkpoints.wait()

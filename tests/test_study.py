@@ -15,13 +15,15 @@ from tests.toy import Toy, toy_config
 
 
 class Grown(Toy):
-    """Starts where another run ended; needs a data set that may be missing; scores as an image task would."""
+    """Starts where another run ended; needs data that may be missing or unreadable; scores as an image task would."""
 
     evaluations, stop_at, trained = 0, None, []
 
     def __init__(self, config, mesh):
         if config.validation == 0.5:
             raise UserError("there is no data set here")
+        if config.validation == 0.6:
+            Path(__file__, "config.json").read_text()
         super().__init__(config, mesh)
         Grown.trained.append(config.init_from)
 
@@ -78,6 +80,10 @@ def rows(workdir):
     return {line.split("|")[1].strip(): [cell.strip() for cell in line.strip("|").split("|")[1:]] for line in table[2:]}
 
 
+def saved(workdir):
+    return {row["run"]: row["seeds"] for row in json.loads((workdir / "study.json").read_text())["runs"]}
+
+
 def results(workdir, name, seed):
     return json.loads((study.folder(workdir, name, seed) / "results.json").read_text())["test_accuracy"]
 
@@ -91,8 +97,7 @@ def test_runs_build_on_each_other_seed_by_seed_and_what_is_missing_is_a_row(whol
     assert table["lost"] == ["-", "not run: there is no data set here"]
     assert table["after lost"] == ["-", "not run: it needs lost, which has no results"]
     assert (whole / "accuracy.png").stat().st_size > 5000
-    saved = {row["run"]: row["seeds"] for row in json.loads((whole / "study.json").read_text())}
-    assert saved["first"]["1"]["test_accuracy"] == values[0][1] and saved["lost"] == {}
+    assert saved(whole)["first"]["1"]["test_accuracy"] == values[0][1] and saved(whole)["lost"] == {}
 
 
 def test_it_stops_and_continues_where_it_was(tmp_path):
@@ -104,6 +109,45 @@ def test_it_stops_and_continues_where_it_was(tmp_path):
     assert study.run(study_config(seeds=(0,)), tmp_path)
     assert Grown.trained == [str(study.folder(tmp_path, "first", 0))]  # the finished run was not made again
     assert rows(tmp_path)["after first"] == rows(tmp_path)["first"] and rows(tmp_path)["first"][1] == "done"
+
+
+def test_a_stop_in_the_last_evaluation_of_a_run_stops_the_study(tmp_path):
+    """The run that it hits ends, as little is left of it; the next one does not begin."""
+    Grown.evaluations, Grown.stop_at, Grown.trained = 0, 3, []
+    assert not study.run(study_config(seeds=(0,)), tmp_path)
+    Grown.stop_at = None
+    assert rows(tmp_path)["first"][1] == "done" and rows(tmp_path)["after first"] == ["-", "to come"]
+    assert Grown.trained == [""]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_moved_study_goes_on_with_the_run_that_was_half_done(tmp_path, monkeypatch):
+    Grown.evaluations, Grown.stop_at = 0, 4
+    assert not study.run(study_config(seeds=(0,)), tmp_path / "there")
+    Grown.stop_at = None
+    shutil.move(tmp_path / "there", tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    assert study.run(study_config(seeds=(0,)), Path("here"))
+    assert rows(Path("here"))["after first"] == rows(Path("here"))["first"]
+
+
+def test_a_run_with_another_source_is_refused_and_its_old_results_do_not_count(again):
+    first, lost, after, _ = study_config().runs
+    twice = ("twice", "still", (("init_from", "@after first"),))
+    other = (*after[:2], (("init_from", "@second"), ("log_every", 2)))
+    runs = (first, lost, ("second", "still", ()), other, twice)
+    assert study.run(study_config(runs=runs, seeds=(0,)), again)
+    score, why = rows(again)["after first"]
+    assert score == "-" and "belongs to another config (init_from: " in why
+    assert saved(again)["after first"] == {} and list(saved(again)["second"]) == ["0"]
+    assert rows(again)["twice"] == ["-", "not run: it needs after first, which has no results"]
+
+
+def test_what_cannot_be_read_is_a_row_too(tmp_path):
+    runs = (("unreadable", "short", (("validation", 0.6),)),)
+    assert study.run(study_config(runs=runs, seeds=(0,)), tmp_path)
+    score, why = rows(tmp_path)["unreadable"]
+    assert score == "-" and why.startswith("not run: [Errno 20] Not a directory: ")
 
 
 def test_what_was_missing_is_looked_for_again(again):
@@ -125,14 +169,11 @@ def test_a_base_that_changed_is_another_study_s(again):
         study.run(config, again)
 
 
-def test_lines_are_averaged_over_the_seeds_that_have_begun(tmp_path):
-    for seed, values in enumerate(([1.0, 2.0, 3.0], [3.0, 4.0])):
-        there = study.folder(tmp_path, "a", seed)
-        there.mkdir(parents=True)
-        lines = [json.dumps({"step": i, "loss": v}) for i, v in enumerate(values)]
-        (there / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    assert study.mean_lines(tmp_path, "a", (0, 1, 2)) == [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 3.0}]
-    assert study.mean_lines(tmp_path, "b", (0, 1)) == []
+def test_lines_are_averaged_as_far_as_the_shortest_run_goes():
+    runs = [[{"step": i, "loss": v} for i, v in enumerate(v)] for v in ([1.0, None, None, 3.0], [3.0, 4.0, None])]
+    means = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 4.0}, {"step": 2, "loss": None}]
+    assert study.mean_lines(runs) == means
+    assert study.mean_lines([]) == [] == study.mean_lines([runs[0], []])
 
 
 @pytest.mark.parametrize(
@@ -146,6 +187,14 @@ def test_lines_are_averaged_over_the_seeds_that_have_begun(tmp_path):
             "a needs 'b', which does not stand before",
         ),
         ({"runs": (("a", "short", ()), ("a", "short", ()))}, "'a' is there twice"),
+        ({"runs": (("a", "short"),)}, "config.runs: ('a', 'short') is not (\"name\", \"base\", "),
+        ({"runs": (("a", "short", ("optim.lr", 0.1)),)}, "('optim.lr', 0.1)) is not ("),
+        ({"runs": (1,)}, "config.runs: 1 is not ("),
+        ({"points": (0.5,)}, "config.points: 0.5 is not (x, "),
+        ({"points": ((0, "first"),)}, "with x above 0"),
+        ({"seeds": (-1,)}, "config.seeds: -1 is not a whole number from 0"),
+        ({"columns": (1,)}, "config.columns: 1 is not the name"),
+        ({"curves": (1,)}, "config.curves: 1 is not the name"),
         ({"curves": ("b",)}, "name 'b', which is no run"),
         ({"seeds": ()}, "needs config.runs and config.seeds"),
     ],

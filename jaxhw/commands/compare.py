@@ -1,33 +1,55 @@
-"""Draws runs over each other and tabulates them.
+"""Draws runs and studies over each other and tabulates them.
 
 jaxhw compare runs/resnet runs/vit --out=runs/compared
+jaxhw compare runs/study_size --out=runs/compared
 
-Writes table.md and prints it; draws accuracy.png, knn_accuracy.png and loss.png, over epochs and (_time) over time.
+Writes table.md and prints it; draws accuracy.png, knn_accuracy.png and loss.png, over epochs and (_time) over time. A
+study gives each of its runs a row, averaged over the seeds that are done, a line if it is one of the study's curves,
+and points.png if the study has points.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxhw import metrics, plots
+from jaxhw import metrics, plots, study
 from jaxhw.errors import UserError
+
+
+class Entry(NamedTuple):
+    """A line and a row: a run, or a study's run with all its seeds."""
+
+    lines: list[dict[str, Any]]  # of metrics.jsonl
+    facts: dict[str, list[Any]]  # key of COLUMNS -> the values that the seeds' files hold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN RUN ... --out."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a workdir; it may still be training")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's or study's workdir, also unfinished")
     parser.add_argument("--out", type=Path, required=True, help="where the pictures and the table go")
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes the pictures and the table; prints the table."""
+    entries, points, axes = {}, {}, {}
     folders = _names(args.runs)
-    rows = {name: _metrics(folder) for name, folder in folders.items()}
-    facts = [_facts(name, folder, rows[name]) for name, folder in folders.items()]
-    table = _table(facts)
-    pictures = plots.compare(rows, args.out)
+    for name, folder in folders.items():
+        view = _json(folder / "study.json")
+        found = _of_study(folder, view) if view else {name: _entry([folder])}
+        if not any(entry.facts["steps"] for entry in found.values()):
+            raise UserError(f"{folder} holds no numbers to compare: no metrics.jsonl with lines, no results")
+        prefix = f"{name}: " if view and len(folders) > 1 else ""
+        entries |= {prefix + run: entry for run, entry in found.items()}
+        if view and view["points"]:
+            points |= {prefix + column: series for column, series in study.points(view).items()}
+            axes[view["x"]] = True
+    table = _table([{"run": [name], **entry.facts} for name, entry in entries.items()])
+    pictures = plots.compare({name: entry.lines for name, entry in entries.items() if entry.lines}, args.out)
+    if points:
+        pictures.append(args.out / "points.png")
+        plots.points(points, " or ".join(axes), pictures[-1])
     (args.out / "table.md").write_text(table)
     print(table)
     print("written: " + ", ".join(str(path) for path in [args.out / "table.md", *pictures]))
@@ -43,10 +65,22 @@ def _names(folders: list[Path]) -> dict[str, Path]:
     return dict(zip(names, unique, strict=True))
 
 
-def _metrics(folder: Path) -> list[dict[str, Any]]:
-    if not (rows := metrics.read(folder / "metrics.jsonl")):
-        raise UserError(f"{folder} holds no numbers to compare: there is no metrics.jsonl, or nothing in it yet")
-    return rows
+def _of_study(folder: Path, view: Mapping[str, Any]) -> dict[str, Entry]:
+    """The runs of a study; only those that it draws have lines. ``view`` is its study.json."""
+    entries = {}
+    for row in view["runs"]:
+        lines, facts = _entry(study.folders(folder, row))
+        drawn = not view["curves"] or row["run"] in view["curves"]
+        entries[row["run"]] = Entry(lines if drawn else [], {**facts, "state": [row["state"]]})
+    return entries
+
+
+def _entry(seeds: list[Path]) -> Entry:
+    """What the workdirs of one run's seeds hold together."""
+    each = [metrics.read(folder / "metrics.jsonl") for folder in seeds]
+    facts = [_facts(folder, rows) for folder, rows in zip(seeds, each, strict=True)]
+    known = {key: [fact[key] for fact in facts if fact[key] is not None] for key in COLUMNS if key != "run"}
+    return Entry(study.mean_lines(each), known)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -58,20 +92,20 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: it is not JSON") from None
 
 
-def _facts(name: str, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the table says of a run; numbers that its files don't hold are None."""
+def _facts(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the table says of a workdir; numbers that its files don't hold are None."""
     config, results = _json(folder / "config.json"), _json(folder / "results.json")
-    last = rows[-1]
+    last = rows[-1] if rows else {}
 
     def during(name: str) -> list[float]:
         return [row[name] for row in rows if row.get(name) is not None]
 
-    facts = {"run": name, "state": "done" if results else "running"}
+    facts = {"state": "done" if results else "running"}
     for key, otherwise in (
         ("dataset", config.get("dataset")),
         ("parameters", None),
-        ("seconds", last["time"]),
-        ("steps", last["step"]),
+        ("seconds", last.get("time")),
+        ("steps", last.get("step")),
         ("epochs", next((row["epoch"] for row in reversed(rows) if "epoch" in row), None)),
         ("seed", config.get("seed")),
     ):
@@ -83,13 +117,13 @@ def _facts(name: str, folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any
     return facts
 
 
-def _table(facts: list[dict[str, Any]]) -> str:
-    """Markdown, a line a run; a column that would be empty is left out."""
-    keys = [key for key in COLUMNS if any(fact[key] is not None for fact in facts)]
+def _table(rows: list[dict[str, list[Any]]]) -> str:
+    """Markdown, a line a row of facts; a column that would be empty is left out."""
     columns = []
-    for key in keys:
-        title, show = COLUMNS[key]
-        cells = [title, *("-" if fact[key] is None else show(fact[key]) for fact in facts)]
+    for key, (title, show) in COLUMNS.items():
+        if not any(row[key] for row in rows):
+            continue
+        cells = [title, *(_cell(row[key], show) for row in rows)]
         width = max(map(len, cells))
         if show is str:
             columns.append([f"{cell:<{width}}" for cell in cells])
@@ -98,6 +132,14 @@ def _table(facts: list[dict[str, Any]]) -> str:
             columns.append([f"{cell:>{width}}" for cell in cells])
             columns[-1].insert(1, "-" * (width - 1) + ":")
     return "".join(f"| {' | '.join(line)} |\n" for line in zip(*columns, strict=True))
+
+
+def _cell(values: list[Any], show: Callable[[Any], str]) -> str:
+    """One value as it is; of several, measurements as mean and sample deviation, counts and names one by one."""
+    if len(set(values)) > 1 and isinstance(values[0], float):
+        mean, deviation = study.spread(values)
+        return f"{show(mean)} ± {show(deviation)}"
+    return ", ".join(dict.fromkeys(map(show, values))) or "-"
 
 
 def _duration(seconds: float) -> str:

@@ -1,10 +1,11 @@
-"""`jaxhw compare` on finished and running workdirs."""
+"""`jaxhw compare` on finished and running workdirs and on studies."""
 
 import json
 
 import pytest
 
 from jaxhw import __main__ as cli
+from jaxhw import plots, study
 
 LINES = [
     {"step": 50, "time": 30.0, "epoch": 0.5, "loss": 2.0, "accuracy": 0.3},
@@ -105,3 +106,56 @@ def test_pre_training_runs_are_compared_by_knn(tmp_path, capsys):
     assert (first["validation, kNN"], first["test, kNN"]) == ("33.00%", "35.12%")
     assert (second["validation, kNN"], second["test, kNN"]) == ("31.00%", "-")
     assert "test, final" not in first
+
+
+def study_of_parts(folder, accuracies, **view):
+    """A study with a probe for each part of a data set; ``accuracies``: part -> that of each seed that is done."""
+    folder.mkdir()
+    config = study.default_config({})
+    runs = {f"probe of {part}": scores for part, scores in accuracies.items()}
+    config.update({"runs": tuple((name, "linear", ()) for name in runs), "seeds": (0, 1), **view})
+    for name, scores in runs.items():
+        for seed, score in enumerate(scores):
+            lines = [{**line, "val_accuracy": score} if "val_accuracy" in line else line for line in LINES]
+            facts = {"test_accuracy": score, "seconds": 60.0, "seed": seed, "steps": 100}
+            workdir(study.folder(folder, name, seed), lines, facts, seed)
+    study.report(config, folder, {("probe of half", 1): "not run: no data"})
+    return str(folder)
+
+
+def test_a_study_s_runs_are_averaged_over_their_seeds(tmp_path, capsys, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(plots, "compare", lambda lines, out: out.mkdir() or drawn.update(lines) or [])
+    view = {"points": ((0.5, "probe of half"), (1.0, "probe of all")), "x": "part"}
+    parts = study_of_parts(tmp_path / "parts", {"half": [0.25], "all": [0.5, 0.75]}, **view)
+    code, out, _ = compare(capsys, parts, f"--out={tmp_path / 'out'}")
+    half, whole = cells((tmp_path / "out" / "table.md").read_text())
+    assert code == 0 and "points.png" in out
+    assert (half["run"], half["test, final"]) == ("probe of half", "25.00%")
+    assert half["state"] == "1 of 2 seeds; not run: no data"
+    assert (whole["test, final"], whole["seed"], whole["state"]) == ("62.50% ± 17.68%", "0, 1", "2 seeds")
+    assert (whole["time"], whole["steps"]) == ("1.0 min", "100")
+    assert [line["val_accuracy"] for line in drawn["probe of all"] if "val_accuracy" in line] == [0.625, 0.625]
+    assert (tmp_path / "out" / "points.png").read_bytes() == (tmp_path / "parts" / "points.png").read_bytes()
+
+
+def test_studies_and_runs_are_drawn_over_each_other(tmp_path, capsys, monkeypatch):
+    """The curves that a study names are its lines; all its runs are rows."""
+    points = {}
+    monkeypatch.setattr(plots, "points", lambda series, x, path: points.update({x: series}))
+    view = {"points": ((1.0, "probe of all"),), "x": "part"}
+    folders = [study_of_parts(tmp_path / name, {"all": [score]}, **view) for name, score in (("a", 0.5), ("b", 0.6))]
+    folders.append(study_of_parts(tmp_path / "c", {"half": [0.4], "all": [0.5]}, curves=("probe of all",)))
+    drawn = {}
+    monkeypatch.setattr(plots, "compare", lambda lines, out: out.mkdir() or drawn.update(lines) or [])
+    code, *_ = compare(capsys, *folders, workdir(tmp_path / "vit"), f"--out={tmp_path / 'out'}")
+    rows = cells((tmp_path / "out" / "table.md").read_text())
+    names = ["a: probe of all", "b: probe of all", "c: probe of half", "c: probe of all", "vit"]
+    assert code == 0 and [row["run"] for row in rows] == names
+    assert list(drawn) == [name for name in names if name != "c: probe of half"]
+    assert points["part"] == {f"{s}: test accuracy": [(1.0, a, 0.0)] for s, a in (("a", 0.5), ("b", 0.6))}
+
+
+def test_a_study_without_results_is_refused(tmp_path, capsys):
+    code, _, err = compare(capsys, study_of_parts(tmp_path / "parts", {"all": []}), f"--out={tmp_path / 'out'}")
+    assert code == 2 and "parts holds no numbers to compare" in err and not (tmp_path / "out").exists()
