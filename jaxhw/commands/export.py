@@ -1,6 +1,9 @@
 """Writes a run's model under PyTorch's names, for torchvision, timm or vit-pytorch to load.
 
 jaxhw export --workdir=runs/resnet18 --out=resnet18.safetensors
+
+PyTorch reads it with load_state_dict(safetensors.torch.load_file(FILE)); add strict=False where the run has no head
+of the model's own: pre-training and the linear protocol leave a backbone alone.
 """
 
 import argparse
@@ -12,7 +15,7 @@ from jaxhw.main import set_up
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--workdir and --out."""
-    parser.add_argument("--workdir", type=Path, required=True, help="the run; of a pre-training run, its backbone")
+    parser.add_argument("--workdir", type=Path, required=True, help="the run; of pre-training, its backbone")
     parser.add_argument("--out", type=Path, required=True, help="FILE.safetensors")
 
 
@@ -25,8 +28,10 @@ def run(args: argparse.Namespace) -> None:
 
     from jaxhw.vision import pretrained, weights
 
-    state = pretrained.to_torch(weights.of_workdir(args.workdir))
+    variables = weights.of_workdir(args.workdir)
+    state = pretrained.to_torch(variables)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.copy(order="C") for name, value in state.items()}
     safetensors.numpy.save_file(tensors, args.out, metadata={"format": "pt"})
-    print(f"{len(state)} tensors in {args.out}; load_state_dict(safetensors.torch.load_file(FILE)) reads them")
+    strict = "" if "head" in variables["params"] else ", strict=False"
+    print(f"{len(state)} tensors in {args.out}; load_state_dict(safetensors.torch.load_file(FILE){strict}) reads them")

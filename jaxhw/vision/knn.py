@@ -6,9 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhw.errors import UserError
 from jaxhw.vision.contrastive import normalise
 
 CHUNK = 256  # queries at once
+
+
+def check(k: int, temperature: float) -> None:
+    """Raises a UserError for config.knn_k and config.knn_temperature that cannot be meant."""
+    if k < 1:
+        raise UserError(f"config.knn_k={k} must be at least 1")
+    if not temperature > 0:
+        raise UserError(f"config.knn_temperature={temperature} must be above 0")
 
 
 @partial(jax.jit, static_argnames=("classes", "k", "temperature"))

@@ -19,9 +19,9 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxhw import checkpoint, plots
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import plots
 from jaxhw.errors import UserError
 from jaxhw.vision import datasets, knn, loader, models, weights
 from jaxhw.vision.classify import load_splits, write_labels
@@ -96,7 +96,8 @@ class Linear:
     def prepare(self, variables: PyTree, workdir: Path) -> None:
         """Computes the features of all splits, or reads what a run before this one left."""
         path = workdir / "features.npz"
-        found = _read(path)
+        # before the first checkpoint the weights are read anew, and their run may have gone on
+        found = _read(path) if checkpoint.exists(workdir) else None
         if meshes.any_process(found is None):
             sets = {"train": self.train, **self.splits}
             found = {name: self.extract(variables["model_state"]["backbone"], s) for name, s in sets.items()}
@@ -214,5 +215,7 @@ def _check(config: ConfigDict) -> None:
         raise UserError("the rates of the linear protocol's grid need optim.name=sgd, weight_decay=0 and clip_norm=0")
     for name, least in (("rates", "above 0"), ("l2", "of at least 0")):
         numbers = config[name]
-        if not numbers or not all(0 <= v < np.inf and (v or name == "l2") for v in numbers):
+        usable = all(isinstance(v, int | float) and 0 <= v < np.inf and (v or name == "l2") for v in numbers)
+        if not numbers or not usable:
             raise UserError(f"config.{name}={numbers}: give finite numbers {least}")
+    knn.check(config.knn_k, config.knn_temperature)

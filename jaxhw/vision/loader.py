@@ -28,6 +28,16 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64))).permutation(n)
 
 
+def distinct_indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
+    """As `batch_indices`, where no example may come twice in a batch (it would be its own negative).
+
+    Batches are cut from each epoch's permutation alone. The n % batch_size examples at its end that fill none are left
+    out, others in each epoch; an epoch has n // batch_size steps, at least one.
+    """
+    epoch, place = divmod(step, n // batch_size)
+    return _permutation(seed, epoch, n)[place * batch_size : (place + 1) * batch_size].copy()
+
+
 def padded_batches(n: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Covers 0..n-1 in order for evaluation, in batches of one size.
 

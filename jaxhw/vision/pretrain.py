@@ -15,7 +15,7 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots
 from jaxhw.errors import UserError
-from jaxhw.vision import augment, datasets, loader, methods, models, monitors, splits, views
+from jaxhw.vision import augment, datasets, knn, loader, methods, models, monitors, splits, views
 from jaxhw.vision.methods.base import Outputs
 from jaxhw.vision.networks import Networks
 from jaxhw.vision.watch import IMAGES, Watch
@@ -65,11 +65,12 @@ class Pretrain:
         self.views = views.pipeline(config.augment.to_dict(), config.views)
         self.images = load(config)
         self.train, size = self.images.train, self.images.train.image_size
+        views.check_size(config.augment, size)
         self.backbone = Backbone(config, size)
         heads = self.method.heads(models.DTYPES[config.dtype])
         self.networks = Networks({"backbone": self.backbone.model, **heads}, self.method.together)
         check(config, len(self.train))
-        self.steps_per_epoch = len(self.train) / config.batch_size
+        self.steps_per_epoch = len(self.train) // config.batch_size
         self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
         if self.steps < 1:
             raise UserError("the run has no steps; set config.steps or config.epochs")
@@ -98,7 +99,7 @@ class Pretrain:
 
     def batch(self, step: int) -> PyTree:
         size = self.config.batch_size
-        indices = loader.batch_indices(self.config.seed, step, size, len(self.train))
+        indices = loader.distinct_indices(self.config.seed, step, size, len(self.train))
         return {"image": self.train.take(indices[meshes.my_rows(size)])}
 
     def loss(self, params, model_state, batch, rng):
@@ -150,7 +151,7 @@ class Images:
     Attributes:
       train: what is learnt from.
       bank: where neighbours are looked for.
-      queries: images held out; of an unlabelled set a few of those learnt from.
+      queries: images held out, in random order; of an unlabelled set a few of those learnt from.
       test: the test split of the labelled set, or None.
     """
 
@@ -163,11 +164,10 @@ class Images:
 
 def check(config: ConfigDict, images: int) -> None:
     """Raises a UserError for numbers that cannot be meant."""
-    for name, least in (("batch_size", 2), ("knn_bank", 1), ("knn_k", 1)):
+    for name, least in (("batch_size", 2), ("knn_bank", 1)):
         if config[name] < least:
             raise UserError(f"config.{name}={config[name]} must be at least {least}")
-    if not config.knn_temperature > 0:
-        raise UserError(f"config.knn_temperature={config.knn_temperature} must be above 0")
+    knn.check(config.knn_k, config.knn_temperature)
     if images < config.batch_size:
         raise UserError(
             f"{config.dataset} has {images} images to learn from, fewer than batch_size={config.batch_size}; "
@@ -177,16 +177,19 @@ def check(config: ConfigDict, images: int) -> None:
 
 def load(config: ConfigDict) -> Images:
     """Loads what the config names."""
-    where, other = config.data_dir or None, config.knn_dataset not in ("", config.dataset)
+    where = config.data_dir or None
+    other = bool(config.knn_dataset) and (config.knn_dataset, "train") != (config.dataset, config.split)
+    rng = np.random.default_rng(config.seed)
     train = datasets.load(config.dataset, config.split, config.image_size or None, where)
     size, spec = train.image_size, config.knn_dataset if other else config.dataset
     bank = datasets.load(spec, "train", size, where) if other else train
     labelled = bool(config.validation) and bank.labels.min() >= 0
     if labelled:
-        bank, queries = map(bank.subset, datasets.split_validation(bank.labels, config.validation, config.seed))
+        kept, cut = datasets.split_validation(bank.labels, config.validation, config.seed)
+        bank, queries = bank.subset(kept), bank.subset(rng.permutation(cut))  # the first are looked at more closely
         train = train if other else bank
     else:
-        order = np.random.default_rng(config.seed).permutation(len(bank))
+        order = rng.permutation(len(bank))
         few = min(IMAGES, len(bank) // 2)
         bank, queries = bank.subset(order[few:]), bank.subset(order[:few])
     if config.fraction != 1:

@@ -9,12 +9,13 @@ def split_validation(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     """Cuts a stratified validation split from n labelled examples; a pure function of its arguments.
 
     The validation split has round(fraction * n) examples. Each class gives its share rounded down, and the classes
-    with the largest remainders one more, so that no class is off by more than one.
+    with the largest remainders one more, so that no class is off by more than one; the seed decides between equals.
+    No class gives its last example: where that leaves too few to give one more, the split is smaller.
 
     Args:
         labels: int [n].
         fraction: share of the examples that goes to validation, between 0 and 1.
-        seed: which examples are drawn within a class.
+        seed: which examples are drawn within a class, and which of classes with equal remainders.
 
     Returns:
         (train_idx, val_idx): sorted int64 indices; together each of 0..n-1 once.
@@ -32,13 +33,17 @@ def split_validation(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     classes, counts = np.unique(labels, return_counts=True)
     shares = counts * (total / len(labels))
     drawn = np.floor(shares).astype(int)
-    # Rounding first makes equal remainders equal whatever the last bit says; stable sorting then favours low classes.
-    by_remainder = np.argsort(-np.round(shares - drawn, 9), kind="stable")
-    drawn[by_remainder[: total - drawn.sum()]] += 1
-
     rng = np.random.default_rng(seed)
-    val = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, drawn, strict=True)]
-    val_idx = np.sort(np.concatenate(val))
+    members = [rng.permutation(np.flatnonzero(labels == c)) for c in classes]
+    # rounding makes equal remainders equal whatever the last bit says
+    order = np.lexsort((rng.permutation(len(classes)), -np.round(shares - drawn, 9)))
+    order = order[(drawn + 1 < counts)[order]]
+    drawn[order[: total - drawn.sum()]] += 1
+    if not drawn.any():
+        raise UserError(
+            f"none of {len(labels)} images can be held out: each is the only one of its class; use more images"
+        )
+    val_idx = np.sort(np.concatenate([m[:k] for m, k in zip(members, drawn, strict=True)]))
     return np.setdiff1d(np.arange(len(labels)), val_idx), val_idx
 
 
@@ -46,6 +51,7 @@ def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Draws a fraction of n examples, stratified by class; a pure function of its arguments.
 
     Nested: for one seed, a smaller fraction is part of every larger one. Each class is within one example of its share.
+    With fewer examples than classes some classes have none: the smallest, of equal ones those that the seed decides.
     Unlabelled examples (all of one label, such as -1) are drawn uniformly.
 
     Args:

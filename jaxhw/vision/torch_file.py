@@ -1,17 +1,19 @@
 """Reads the tensors of PyTorch's files without PyTorch, and without running anything that a file says.
 
 A file of torch.save is a zip archive of one pickle, which describes tensors, and one entry of bytes for each storage
-that they view. A pickle is a program that may name any function of any module; here it gets the few that tensors need.
+that they view. Before PyTorch 1.6 the same pickle and bytes followed one another without an archive. A pickle is a
+program that may name any function of any module; here it gets the few that tensors need.
 """
 
 import io
 import math
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -32,15 +34,19 @@ STORAGES = {
     "BoolStorage": "?",
 }
 WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights
+PREFIXES = ("module.", "model.", "_orig_mod.")  # of (Distributed)DataParallel, Lightning, torch.compile
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files began before PyTorch 1.6: a pickled number
+BIG_ENDIAN = "was written by a big-endian machine: load and save it again on another"
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state_dict by name, from a .safetensors file or one of torch.save (any other suffix).
 
-    A state_dict inside {"state_dict": ...} or {"model": ...} is found; DistributedDataParallel's "module." is dropped.
+    A state_dict inside {"state_dict": ...} or {"model": ...} is found; prefixes that wrappers of a model put before all
+    names ("module.", "model.", "_orig_mod.") are dropped.
 
     Raises:
-        UserError: the file is missing, damaged, older than PyTorch 1.6, or holds more than tensors.
+        UserError: the file is missing or damaged, or holds more than tensors.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
@@ -51,7 +57,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # damaged bytes make a pickle or a zip file raise nearly anything
         reason = (str(error) or type(error).__name__).split("\n")[0]
         raise UserError(f"{path} is damaged or no file of weights: {reason}") from None
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    while prefix := next((p for p in PREFIXES if state and all(name.startswith(p) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return dict(state)
 
 
 def _state_dict(found: Any) -> Mapping[str, np.ndarray]:
@@ -66,16 +74,35 @@ def _state_dict(found: Any) -> Mapping[str, np.ndarray]:
 
 
 def _unpickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        if file.read(len(LEGACY)) == LEGACY:
+            return _unpickle_legacy(file)
     if not zipfile.is_zipfile(path):
-        raise UserError("is no zip archive as PyTorch writes since 1.6: it is cut off, or to be loaded and saved anew")
+        raise UserError("is no zip archive as torch.save writes: it is cut off, or to be loaded and saved anew")
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise UserError("is a zip archive, but none of torch.save's: it has no data.pkl")
         folder = pickles[0].removesuffix("data.pkl")
         if f"{folder}byteorder" in archive.namelist() and _entry(archive, f"{folder}byteorder") != b"little":
-            raise UserError("was written by a big-endian machine: load and save it again on another")
-        return _Unpickler(archive, folder).load()
+            raise UserError(BIG_ENDIAN)
+        storage = lambda dtype, key, count: np.frombuffer(_entry(archive, f"{folder}data/{key}"), dtype, count)
+        return _Unpickler(io.BytesIO(_entry(archive, pickles[0])), storage).load()
+
+
+def _unpickle_legacy(file: BinaryIO) -> Any:
+    """Reads what follows `LEGACY`: four more pickles, then each storage, its number of elements before its bytes."""
+    unpickler = _Unpickler(file, lambda dtype, key, count: np.empty(count, dtype))
+    _, writer, found, keys = (unpickler.load() for _ in range(4))
+    if not writer["little_endian"]:
+        raise UserError(BIG_ENDIAN)
+    if sorted(keys) != sorted(unpickler.storages):
+        raise ValueError("its storages are not those of its tensors")
+    for storage in map(unpickler.storages.get, keys):
+        (count,) = struct.unpack("<q", file.read(8))
+        if count != len(storage) or file.readinto(storage.view(np.uint8)) != storage.nbytes:
+            raise ValueError("a storage is cut off")
+    return found
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -107,16 +134,19 @@ class _Function:
 
 
 class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can be made to fill the memory
-    def __init__(self, archive: zipfile.ZipFile, folder: str):
-        super().__init__(io.BytesIO(_entry(archive, f"{folder}data.pkl")), encoding="utf-8")
-        self._archive, self._folder = archive, folder
-        self._storages: dict[str, np.ndarray] = {}
+    """``storage``: (dtype, key, number of elements) -> the array [n] of that key."""
+
+    def __init__(self, file: BinaryIO, storage: Callable[[np.dtype, str, int], np.ndarray]):
+        super().__init__(file, encoding="utf-8")
+        self._storage = storage
+        self.storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in STORAGES:
             return np.dtype(STORAGES[name])
         known = {
             "collections.OrderedDict": _Dict,
+            "torch._utils._rebuild_tensor": _Function(_tensor),  # before PyTorch 0.4
             "torch._utils._rebuild_tensor_v2": _Function(_tensor),
             "torch._utils._rebuild_parameter": _Function(lambda data, *_: data),
         }
@@ -125,12 +155,12 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can 
         return known[f"{module}.{name}"]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype):
+        kind, dtype, key, _, count, *view = pid
+        if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
             raise UserError(f"holds a {kind}, which is no tensor")
-        if key not in self._storages:
-            self._storages[key] = np.frombuffer(_entry(self._archive, f"{self._folder}data/{key}"), dtype, count)
-        return self._storages[key]
+        if key not in self.storages:
+            self.storages[key] = self._storage(dtype, key, count)
+        return self.storages[key]
 
 
 def _tensor(storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Random views of images, what self-supervised methods learn from: drawn on the device, each with a key of its own."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -102,7 +103,7 @@ def check(options: Mapping[str, Any], count: int) -> None:
         if name not in SIMCLR:
             raise UserError(f"augment.{name} is not an option: use one of {', '.join(SIMCLR)}")
         if isinstance(SIMCLR[name], tuple):
-            need(isinstance(value, tuple | list) and len(value) > 0, name, f"numbers in brackets, as {SIMCLR[name]}")
+            need(_are_numbers(value), name, f"numbers in brackets, as {SIMCLR[name]}")
     for name in _PROBABILITIES:
         values = options[name] if name in PER_VIEW else (options[name],)
         need(all(0 <= value <= 1 for value in values), name, "probabilities from 0 to 1")
@@ -113,3 +114,17 @@ def check(options: Mapping[str, Any], count: int) -> None:
     need(options["interpolation"] in ("bilinear", "bicubic"), "interpolation", "bilinear or bicubic")
     kernel = options["blur_kernel"]
     need(kernel == 0 or (kernel > 0 and kernel % 2 == 1), "blur_kernel", "an odd number of pixels, or 0")
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether it is a sequence of finite numbers, at least one."""
+    if not isinstance(value, tuple | list) or not value:
+        return False
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+
+
+def check_size(options: Mapping[str, Any], size: int) -> None:
+    """Raises UserError for a blur that reaches beyond the mirror image of pictures of ``size`` pixels a side."""
+    kernel, widest = options["blur_kernel"], 2 * size - 1
+    if any(options["blur"]) and kernel > widest:
+        raise UserError(f"augment.blur_kernel is {kernel}: use at most {widest} for images of {size} pixels")

@@ -18,7 +18,7 @@ State = dict[str, np.ndarray]  # by PyTorch's names
 def load(source: str, like: Mapping, normalise: str | None = None) -> dict:
     """A model's variables from `source`; tells in a printed line what was taken.
 
-    A head of other classes is left out; positions of another grid of patches are resized, as timm does.
+    A head of another shape is left out; positions of another grid of patches are resized, as timm does.
 
     Args:
         source: a workdir (its newest checkpoint; averaged weights where it keeps them; of a pre-training run, the
@@ -40,6 +40,8 @@ def load(source: str, like: Mapping, normalise: str | None = None) -> dict:
         state = torch_file.read(_download(name))
     else:
         workdir = Path(source).expanduser()
+        if workdir.is_file():
+            raise UserError(f"{source} is a file, no workdir: for weights of PyTorch's write torch:{source}")
         state = pretrained.to_torch(of_workdir(workdir))
         _check_statistics(workdir, normalise)
     return fit(state, like, source)
@@ -51,7 +53,9 @@ def of_workdir(workdir: Path) -> dict:
     Raises:
         UserError: it is no workdir, has no complete checkpoint or trains no image model.
     """
-    task = configs.load(workdir / "config.json").task
+    task = configs.load(workdir / "config.json").get("task")
+    if task is None:
+        raise UserError(f"{workdir} is no run: of a study's folder, name the folder of a run in it")
     variables = restore_variables(workdir, meshes.replicated(meshes.make_mesh()))
     params, state = variables["params"], variables["model_state"]
     if task == "pretrain":
@@ -73,10 +77,12 @@ def fit(state: State, like: Mapping, source: str) -> dict:
         state = {name: value for name, value in state.items() if not name.startswith(prefix)}
         like = {**like, "params": {name: part for name, part in like["params"].items() if name != "head"}}
         wanted = _shapes(like)
-        there, here = (max(head.values(), key=len, default=None) for head in (theirs, ours))
-        said = f"; the head starts anew ({_size(there)} there, {_size(here)} here)" if ours else ""
+        said = f"; the head starts anew ({_difference(theirs, ours)})" if ours else ""
+    elif ours:
+        said = "; the head is kept, as its shape fits: its classes must be this run's, in the same order"
     state = _fit_tokens(state, wanted, source)
-    _compare(_sizes(state), wanted, source)
+    if difference := _difference(_sizes(state), wanted):
+        raise UserError(f"{source} does not fit config.model: {difference}")
     _say(f"init_from {source}: {len(wanted)} tensors{said}")
     return pretrained.from_torch(state, like)
 
@@ -91,13 +97,13 @@ def _sizes(state: State) -> dict[str, tuple[int, ...]]:
     return {k: v.shape for k, v in state.items() if v.size and not k.endswith("num_batches_tracked")}
 
 
-def _compare(theirs: dict[str, tuple[int, ...]], ours: dict[str, tuple[int, ...]], source: str) -> None:
-    """Names the first tensor that differs."""
+def _difference(theirs: dict[str, tuple[int, ...]], ours: dict[str, tuple[int, ...]]) -> str:
+    """Names the first tensor that differs, if any."""
     for name in [*ours, *theirs]:
         there, here = theirs.get(name), ours.get(name)
         if there != here:
-            sizes = f"{name} is {_size(there)} there, {_size(here)} here"
-            raise UserError(f"{source} does not fit config.model: {sizes}")
+            return f"{name} is {_size(there)} there, {_size(here)} here"
+    return ""
 
 
 def _size(shape: tuple[int, ...] | None) -> str:

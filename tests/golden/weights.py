@@ -2,7 +2,8 @@
 
 Run by hand, from the root: python -m tests.golden.weights (needs torch, torchvision, timm, vit-pytorch, safetensors).
 weights_resnet.pth: torchvision's ResNet (a block a stage, width 4). weights_vit.pth: vit-pytorch's ViT.
-weights_timm.safetensors: timm's ViT. weights_timm_resnet.pth: timm's ResNet, half precision, in {"state_dict": ...}.
+weights_legacy.pth: the same as PyTorch wrote it before 1.6. weights_timm.safetensors: timm's ViT.
+weights_timm_resnet.pth: timm's ResNet, half precision, in {"state_dict": ...}.
 """
 
 from pathlib import Path
@@ -78,6 +79,7 @@ if __name__ == "__main__":
     half = {f"module.{k}": v.half() for k, v in models["timm_resnet"].state_dict().items()}
     torch.save({"state_dict": half}, FOLDER / "weights_timm_resnet.pth")
     torch.save(models["vit"].state_dict(), FOLDER / "weights_vit.pth")
+    torch.save(models["vit"].state_dict(), FOLDER / "weights_legacy.pth", _use_new_zipfile_serialization=False)
     safetensors.torch.save_file(models["timm"].state_dict(), FOLDER / "weights_timm.safetensors")
     positions = models["timm"].state_dict()["pos_embed"]
     for side in (2, 6):

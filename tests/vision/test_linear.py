@@ -125,6 +125,17 @@ def test_a_diverging_head_leaves_the_others_alone(tmp_path):
     assert all(np.isfinite(line["loss"]) for line in lines if "loss" in line)
 
 
+def test_weights_read_anew_have_features_of_their_own(tmp_path):
+    """A run that dies before its first checkpoint leaves features of weights that nothing else remembers."""
+    config, mesh = config_of(steps=2), meshes.make_mesh(1)
+    task = Pixels(config, mesh)
+    task.prepare({"model_state": {"backbone": {}}}, tmp_path)
+    stale = {name: np.zeros_like(x) for name, x in task.data.items()}
+    np.savez(tmp_path / "features.npz", **stale)
+    task.prepare({"model_state": {"backbone": {}}}, tmp_path)
+    assert task.data["test"].any()
+
+
 class Counting(Pixels):
     extractions = 0
 
@@ -168,7 +179,10 @@ def test_eight_devices_give_what_one_gives(tmp_path):
         ({"validation": 0.0}, "set config.validation"),
         ({"optim": {"name": "adam"}}, "need optim.name=sgd"),
         ({"rates": (0.0,)}, "config.rates=(0.0,): give finite numbers above 0"),
+        ({"rates": ("a",)}, "config.rates=('a',): give finite numbers above 0"),
         ({"l2": ()}, "config.l2=()"),
+        ({"knn_k": 0}, "config.knn_k=0 must be at least 1"),
+        ({"knn_temperature": 0.0}, "config.knn_temperature=0.0 must be above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, changes, message):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxhw.vision.loader import batch_indices, padded_batches
+from jaxhw.vision.loader import batch_indices, distinct_indices, padded_batches
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 5), (10, 3), (7, 7), (3, 8), (1, 4)])
@@ -12,6 +12,19 @@ def test_every_example_once_an_epoch(n, batch_size):
     assert all(batch.shape == (batch_size,) and batch.dtype == np.int64 for batch in batches)
     stream = np.concatenate(batches)[: n * epochs].reshape(epochs, n)
     np.testing.assert_array_equal(np.sort(stream), np.tile(np.arange(n), (epochs, 1)))
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 5), (10, 3), (7, 7), (11, 6)])
+def test_no_example_twice_in_a_batch_or_an_epoch(n, batch_size):
+    whole, left_out = n // batch_size, set()
+    for epoch in range(40):
+        steps = [epoch * whole + i for i in range(whole)]
+        batches = [distinct_indices(3, step, batch_size, n) for step in steps[::-1]]
+        assert all(batch.shape == (batch_size,) and batch.dtype == np.int64 for batch in batches)
+        seen = set(np.concatenate(batches))
+        assert len(seen) == whole * batch_size
+        left_out |= set(range(n)) - seen
+    assert len(left_out) == (n if n % batch_size else 0)
 
 
 def test_epochs_and_seeds_differ():
@@ -28,8 +41,9 @@ def test_any_step_in_any_order_gives_the_same():
 
 
 def test_a_batch_that_is_changed_does_not_change_the_next():
-    batch_indices(0, 0, 10, 10)[:] = 0
-    assert len(set(batch_indices(0, 0, 10, 10))) == 10
+    for indices in (batch_indices, distinct_indices):
+        indices(0, 0, 10, 10)[:] = 0
+        assert len(set(indices(0, 0, 10, 10))) == 10
 
 
 def test_positions_of_an_example_are_uniform():

@@ -96,6 +96,37 @@ def test_images_for_knn_are_not_learnt_from():
     assert np.bincount(sets.train.labels).min() > 25  # by class
 
 
+def test_the_images_looked_at_first_are_of_all_classes(monkeypatch):
+    from jaxhw.vision import datasets
+
+    digits = datasets.load("digits", "train")
+    by_class = digits.subset(np.argsort(digits.labels, kind="stable"))  # as folders are read
+    monkeypatch.setattr(datasets, "load", lambda *args: by_class)
+    queries = load(config_of()).queries
+    assert len(set(queries.labels[:20])) > 5 and np.array_equal(queries.rows, load(config_of()).queries.rows)
+
+
+def test_a_set_s_labelled_split_serves_its_unlabelled_one(monkeypatch):
+    from jaxhw.vision import datasets
+
+    whole, real = datasets.load("digits", "train"), datasets.load
+    blank = datasets.Dataset(np.full_like(whole.labels, -1), [], 8, whole.images, whole.rows)
+    read = lambda spec, split, *rest: blank if split == "unlabelled" else real("digits", split, *rest)
+    monkeypatch.setattr(datasets, "load", read)
+    sets = load(config_of(split="unlabelled", knn_dataset="digits"))
+    assert sets.labelled and len(sets.train) == 1438 and len(sets.bank) + len(sets.queries) == 1438
+    sets = load(config_of(knn_dataset="digits"))  # the set itself, from which queries are held out
+    assert len(sets.train) == 1294
+
+
+def test_no_image_comes_twice_in_a_batch_and_epochs_are_whole_steps():
+    config = config_of(batch_size=512, steps=0, epochs=3.0)  # 1294 images: two batches and a rest
+    task = Pretrain(config, meshes.make_mesh(1))
+    assert (task.steps_per_epoch, task.steps) == (2, 6)
+    for step in range(task.steps):
+        assert len(np.unique(task.batch(step)["image"].reshape(512, -1), axis=0)) == 512
+
+
 def test_without_labels_there_is_no_knn(monkeypatch):
     from jaxhw.vision import datasets
 
@@ -119,6 +150,7 @@ def test_without_labels_there_is_no_knn(monkeypatch):
         ({"fraction": 0.0}, "fraction"),
         ({"split": "unlabelled"}, "splits train and test"),
         ({"augment": {"gray": 2.0}}, "augment.gray"),
+        ({"augment": {"blur": (0.5,), "blur_kernel": 17}}, "augment.blur_kernel is 17: use at most 15"),
         ({"knn_dataset": "mnist"}, 'unknown dataset "mnist"'),
         ({"knn_temperature": 0.0}, "knn_temperature"),
         ({"knn_k": 0}, "knn_k"),

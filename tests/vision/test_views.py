@@ -109,6 +109,10 @@ def test_the_blur_is_a_tenth_of_the_image(monkeypatch, size, kernel):
         ({"blur_sigma": (0.0, 1.0)}, 2, "augment.blur_sigma"),
         ({"blur_kernel": 4}, 2, "augment.blur_kernel"),
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, 2, "augment.jitter"),
+        ({"jitter": ("a", 0, 0, 0)}, 2, "augment.jitter is ('a', 0, 0, 0): use numbers in brackets"),
+        ({"jitter": (0.4, float("nan"), 0.4, 0.1)}, 2, "augment.jitter"),
+        ({"blur": ("x",)}, 2, "augment.blur is ('x',): use numbers in brackets"),
+        ({"crop_scale": ("x", "y")}, 2, "augment.crop_scale"),
         ({"interpolation": "nearest"}, 2, "augment.interpolation"),
     ],
 )
@@ -116,3 +120,13 @@ def test_bad_options_are_one_line(options, count, message):
     with pytest.raises(UserError) as caught:
         views.pipeline(options, count)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_blur_may_be_as_wide_as_the_mirror_image_and_no_wider():
+    options = {**views.SIMCLR, "blur": (1.0,)}
+    white = np.ones((8, 8, 3), np.float32)
+    views.check_size({**options, "blur_kernel": 15}, 8)
+    np.testing.assert_allclose(filters.gaussian_blur(white, 2.0, 15), white, atol=1e-6)
+    with pytest.raises(UserError, match=r"^augment.blur_kernel is 17: use at most 15 for images of 8 pixels$"):
+        views.check_size({**options, "blur_kernel": 17}, 8)
+    views.check_size({**options, "blur": (0.0,), "blur_kernel": 17}, 8)

@@ -35,6 +35,9 @@ def build(name, classes=parity.CLASSES, size=32, **changes):
     return models.create({**VIT, "style": style, **changes}, classes, size)
 
 
+LEGACY = GOLDEN / "weights_legacy.pth"
+
+
 def source(name):
     return f"torch:{GOLDEN / FILES[name]}"
 
@@ -55,15 +58,50 @@ def test_logits_are_pytorch_s(name):
 @pytest.mark.parametrize("name", ["resnet", "timm"])
 def test_a_head_of_other_classes_or_another_kind_is_left_out_and_said(name, capsys):
     _, whole = load(name)
-    for changes, here in (({"classes": 3}, "[3, "), ({"head": "mlp"}, ", "), ({"classes": None}, "")):
+    for changes, here in (
+        ({"classes": 3}, " there, [3, "),
+        ({"head": "mlp"}, ".0.weight is absent"),
+        ({"classes": None}, ""),
+    ):
         capsys.readouterr()
         _, variables = load(name, **changes)
         line = capsys.readouterr().out
         assert line.startswith(f"init_from {source(name)}: ") and line.count("\n") == 1
         assert "head" not in variables["params"]
-        assert ("the head starts anew ([10, " in line and here in line) or changes == {"classes": None}
+        assert ("; the head starts anew (" in line and here in line) or changes == {"classes": None}
         body = {k: v for k, v in whole["params"].items() if k != "head"}
         assert all(map(np.array_equal, jax.tree.leaves(variables["params"]), jax.tree.leaves(body)))
+
+
+def test_what_differs_in_a_head_of_two_layers_is_named(capsys):
+    there, here = (models.shapes(build("vit", classes, head="mlp"), 32) for classes in (10, 3))
+    weights.fit(pretrained.to_torch(runs.random_like(there)), here, "x")
+    assert "; the head starts anew (mlp_head.2.weight is [10, 16] there, [3, 16] here)" in capsys.readouterr().out
+
+
+def test_a_head_of_the_same_shape_is_kept_and_said(capsys):
+    _, variables = load("vit")
+    assert "head" in variables["params"] and "; the head is kept, as its shape fits" in capsys.readouterr().out
+    weights.load(source("vit"), models.shapes(build("vit", None), 32))
+    assert "head" not in capsys.readouterr().out
+
+
+def test_files_older_than_pytorch_1_6_hold_the_same(tmp_path):
+    old, new = torch_file.read(LEGACY), torch_file.read(GOLDEN / FILES["vit"])
+    assert list(old) == list(new)
+    assert all(old[name].dtype == new[name].dtype and np.array_equal(old[name], new[name]) for name in new)
+    older = tmp_path / "x.pth"  # before 0.4 tensors were named so
+    older.write_bytes(LEGACY.read_bytes().replace(b"_rebuild_tensor_v2", b"_rebuild_tensor"))
+    assert all(np.array_equal(value, new[name]) for name, value in torch_file.read(older).items())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "model._orig_mod.", "module.model."])
+def test_what_wrappers_put_before_all_names_is_dropped(prefix, tmp_path):
+    state = {f"{prefix}{name}": np.ones(2, np.float32) for name in ("a", "b")}
+    safetensors.numpy.save_file(state, tmp_path / "x.safetensors")
+    assert set(torch_file.read(tmp_path / "x.safetensors")) == {"a", "b"}
+    safetensors.numpy.save_file(state | {"c": np.ones(2)}, tmp_path / "x.safetensors")
+    assert set(torch_file.read(tmp_path / "x.safetensors")) == {*state, "c"}
 
 
 @pytest.mark.parametrize("side", [2, 6])
@@ -130,9 +168,8 @@ def test_a_pickle_that_calls_functions_is_refused_and_not_run(tmp_path, thing):
 
 
 def test_every_truncation_and_every_flipped_byte_is_one_line_or_harmless(tmp_path):
-    for name in ("vit", "timm"):
-        data = (GOLDEN / FILES[name]).read_bytes()
-        path = tmp_path / FILES[name]
+    for file in (GOLDEN / FILES["vit"], GOLDEN / FILES["timm"], LEGACY):
+        data, path = file.read_bytes(), tmp_path / file.name
         for length in [0, 1, 7, 100, *range(500, len(data), len(data) // 20)]:
             path.write_bytes(data[:length])
             with pytest.raises(UserError, match=r"^[^\n]*$"):
@@ -157,7 +194,8 @@ def test_tensors_beyond_their_storage_are_refused():
     ("write", "message"),
     [
         (lambda path: None, "there is no such file"),
-        (lambda path: path.write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), "no zip archive"),
+        (lambda path: path.write_bytes(b"123"), "is no zip archive as torch.save writes"),
+        (lambda path: path.write_bytes(torch_file.LEGACY), "is damaged or no file of weights"),
         (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "hello"), "it has no data.pkl"),
         (
             lambda path: rewrite(
@@ -215,10 +253,24 @@ def test_another_run_s_weights(workdir):
         weights.load(str(folder), models.shapes(build("timm", patch=4), 32))
 
 
+@pytest.mark.parametrize("what", ["file", "study"])
+def test_what_is_no_run_is_one_line(tmp_path, what):
+    if what == "file":
+        folder, message = LEGACY, f"is a file, no workdir: for weights of PyTorch's write torch:{LEGACY}"
+    else:
+        folder, message = tmp_path, "is no run: of a study's folder, name the folder of a run in it"
+        (tmp_path / "config.json").write_text('{"bases": {}, "runs": []}')
+    with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+        weights.load(str(folder), models.shapes(build("vit"), 32), "none")
+    assert str(error.value).endswith(message)
+    assert what == "file" or [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_export_and_back(workdir, tmp_path, capsys):
     kind, folder, expected = workdir
     out = tmp_path / "out" / "model.safetensors"
     assert cli.main(["export", f"--workdir={folder}", f"--out={out}"]) == 0
+    assert ("strict=False" in capsys.readouterr().out) == (kind == "pretrain")
     written, golden = safetensors.numpy.load_file(out), safetensors.numpy.load_file(GOLDEN / FILES["timm"])
     names = [name for name in golden if not name.startswith("head") or kind == "classify"]
     assert sorted(written) == sorted(names)
