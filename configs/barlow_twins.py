@@ -20,7 +20,7 @@ def get_config():
     config.dataset = "tfds:cifar10"
     config.epochs = 40.0
     config.batch_size = 256
-    config.eval_every = 940  # five epochs
+    config.eval_every = 935  # five epochs
     config.optim.update({"name": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "decay_exclude": "norm_bias"})
     config.optim.update({"schedule": "onecycle", "onecycle_peak": 0.1})
     config.augment.update(views.BYOL)

@@ -20,7 +20,7 @@ def get_config():
     config.dataset = "tfds:cifar10"
     config.epochs = 30.0
     config.batch_size = 256
-    config.eval_every = 940  # five epochs
+    config.eval_every = 935  # five epochs
     config.method.update({"hidden": 1024, "tau": 0.97})
     config.optim.update({"name": "sgd", "lr": 0.12, "weight_decay": 5e-4, "nesterov": False})
     config.optim.update({"schedule": "onecycle", "onecycle_peak": 0.1})

@@ -34,7 +34,7 @@ def get_config(variant: str = ""):
         raise ValueError(f"configs/simclr.py has no variant {variant!r}; it has seed")
     config.epochs = 40.0
     config.batch_size = 256
-    config.eval_every = 940  # five epochs
+    config.eval_every = 935  # five epochs
     config.method.update({"temperature": 0.5, "hidden": 1024, "dim": 128, "norm": False})
     config.optim.update({"name": "sgd", "lr": 0.06, "weight_decay": 5e-4, "nesterov": False})
     config.optim.update({"schedule": "onecycle", "onecycle_peak": 0.1})
@@ -47,7 +47,7 @@ def seed(config):
     """Strong jitter, a 3 x 3 blur of every view, pixels in [0, 1]."""
     config.epochs = 90.0
     config.batch_size = 512
-    config.eval_every = 470
+    config.eval_every = 465
     config.views = 5
     config.method.update({"temperature": 0.07, "hidden": 512, "dim": 128, "norm": False})
     config.optim.update({"name": "adamw", "lr": 3e-4, "weight_decay": 1e-4, "schedule": "cosine"})

@@ -19,7 +19,7 @@ def get_config():
     config.dataset = "tfds:cifar10"
     config.epochs = 40.0
     config.batch_size = 256
-    config.eval_every = 940  # five epochs
+    config.eval_every = 935  # five epochs
     config.optim.update({"name": "sgd", "lr": 0.03, "weight_decay": 5e-4, "nesterov": False})
     config.optim.update({"schedule": "onecycle", "onecycle_peak": 0.1})
     config.augment.update(views.MOCO)

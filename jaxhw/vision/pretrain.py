@@ -225,8 +225,8 @@ class Backbone:
           UserError: the workdir is none of a pre-training run.
         """
         config = configs.load(workdir / "config.json")
-        if config.task != "pretrain":
-            raise UserError(f"{workdir} is no workdir of a pre-training run: its task is {config.task}")
+        if config.get("task") != "pretrain":
+            raise UserError(f"{workdir} is no workdir of a pre-training run: its task is {config.get('task')}")
         return cls(config, json.loads((workdir / "images.json").read_text())["image_size"])
 
 

@@ -1,5 +1,7 @@
 """Cutting a labelled set in two, and drawing a part of one, class by class."""
 
+import math
+
 import numpy as np
 
 from jaxhw.errors import UserError
@@ -24,7 +26,7 @@ def split_validation(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         UserError: if the fraction leaves either side empty.
     """
     labels = np.asarray(labels)
-    total = round(fraction * len(labels))
+    total = round(fraction * len(labels)) if math.isfinite(fraction) else 0
     if not 0 < total < len(labels):
         raise UserError(
             f"a fraction of {fraction} cuts {len(labels)} images into {len(labels) - total} and {total}: "

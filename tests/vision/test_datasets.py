@@ -62,7 +62,7 @@ def test_split_is_no_more_than_one_off_with_equal_remainders():
     assert sorted(np.bincount(labels[val])) == [2] * 5 + [3] * 5
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 0.01])
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 0.01, float("nan")])
 def test_split_that_leaves_a_side_empty(fraction):
     with pytest.raises(UserError, match="both sides need some"):
         split_validation(np.zeros(10, int), fraction, seed=0)
