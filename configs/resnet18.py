@@ -6,7 +6,7 @@
 of the training set (configs/sweep_resnet18.py).
 
     --config=configs/resnet18.py:long    50 epochs with CutMix at probability 0.5; not measured yet
-    --config=configs/resnet18.py:seed    the course report's recipe; not measured yet
+    --config=configs/resnet18.py:seed    the course report's recipe: 49.49 % after 19 of its 100 epochs
 """
 
 from jaxhw.vision import classify
