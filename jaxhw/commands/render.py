@@ -1,11 +1,12 @@
 """Films a trained scene: a video of its colours and one of its depth.
 
 jaxhw render --workdir=runs/lego --path=orbit --frames=120
-jaxhw render --workdir=runs/lego --path=camera_path.json
+jaxhw render --workdir=runs/lego --path=camera_path.json       (nerfstudio's; see `from_json` in nerf/trajectories.py)
 jaxhw render --workdir=runs/lego --path=test         (held-out views: truth, picture, error and depth side by side)
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from jaxhw import config as configs
@@ -14,6 +15,7 @@ from jaxhw.errors import UserError
 from jaxhw.main import set_up
 
 SPLITS = ("train", "val", "test")
+LARGEST = 8192  # pixels along a side, which is all that H.264 can hold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,28 +34,32 @@ def run(args: argparse.Namespace) -> None:
     set_up()
     from jaxhw.nerf import render, trajectories, video
 
-    if args.scale <= 0:
-        raise UserError(f"scale={args.scale} must be greater than 0")
+    for name in ("scale", "fps"):
+        if not 0 < getattr(args, name) < math.inf:
+            raise UserError(f"{name}={getattr(args, name)} must be a number greater than 0")
     renderer, variables, scene = render.from_workdir(args.workdir, meshes.make_mesh())
     out = args.out or args.workdir
     if args.path in SPLITS:
         return beside_truth(args, renderer, variables, out)
-    path = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames)
-    path = path.resized(max(1, round(path.width * args.scale)), max(1, round(path.height * args.scale)))
-    depths, ends = [], None
+    path = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames, scene.to_capture)
+    width, height = (max(2, round(side * args.scale)) for side in (path.width, path.height))
+    if max(width, height) > LARGEST:
+        raise UserError(
+            f"frames of {width} x {height} pixels are too large: a side has {LARGEST} at most; lower --scale"
+        )
+    path, ends = path.resized(width, height), None
 
     def frames():
         nonlocal ends
         for i in range(len(path)):
             seen = renderer(variables, path[i])
             ends = ends or video.depth_range(seen.depth, seen.opacity)
-            depths.append(video.depth_picture(seen.depth, seen.opacity, *ends))
-            yield seen.rgb
+            yield seen.rgb, video.depth_picture(seen.depth, seen.opacity, *ends)
 
     name = Path(args.path).stem
-    video.write(out / f"{name}.mp4", frames(), args.fps, total=len(path))
-    video.write(out / f"{name}_depth.mp4", depths, args.fps)
-    print(f"written: {out / f'{name}.mp4'}, {out / f'{name}_depth.mp4'}")
+    files = out / f"{name}.mp4", out / f"{name}_depth.mp4"
+    video.write_all(files, frames(), args.fps, total=len(path))
+    print(f"written: {files[0]}, {files[1]}")
 
 
 def beside_truth(args: argparse.Namespace, renderer, variables, out: Path) -> None:

@@ -7,9 +7,15 @@ Density is post-activated: the grid's raw values are interpolated, then tau = in
 is DVGO's alpha = 1 - (1 + exp(raw + shift))^-interval. Where free space is known, no voxel is stored and no sample
 looked at, and samples of small opacity or weight have no colour computed: all of it in buckets of static size
 (`march.py`).
+
+Unbounded scenes are those of DVGO v2, contracted into a cube, but with a coarse stage, as bounded ones. v2 learns what
+is free while it learns the rest, in 40,000 steps of samples everywhere; buckets for those would cost as much all
+through the run. Nor is there v2's schedule for the threshold on opacity (5e-6 at first, 1e-4 from step 6,500): it keeps
+the samples of an empty grid above the threshold while it grows, and here the fine grid starts with what was found.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -17,12 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxhw.nerf import grids, losses, sampling, stages, volume
-from jaxhw.nerf.march import Samples, live_blocks, march
+from jaxhw.nerf import dvgo_render, grids, losses, sampling, stages, volume
+from jaxhw.nerf.march import Samples, march
 from jaxhw.nerf.mlp import ColourMLP
-from jaxhw.nerf.space import BLOCK, Box, Contracted, Rays, Space
+from jaxhw.nerf.space import Box, Contracted, Rays, Space
 
 PyTree = Any
+
+OVERFLOW_DECAY = 0.99  # of the running share of rays that are left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +65,14 @@ class DVGO:
     Attributes:
       start: params and state before the first step, which `stages.with_start` makes; None where only `render` is
         needed.
-      coarse_steps: length of the coarse stage; 0: none (unbounded scenes).
-      grow_at: fine steps at which the number of voxels doubles.
+      coarse_steps: length of the coarse stage; 0: none, which only unbounded scenes can do without.
+      grow_at: fine steps at which the number of voxels doubles; decay: what the density's shift then loses.
       tighten_every: steps between updates of the known free space.
       channels: of the features.
       widths: of the colour network's hidden layers.
       longest: samples that a ray keeps for compositing.
-      total_variation: weights for density and features; distortion: that of `losses.distortion`.
+      total_variation: weights for density and features, in the first half of the run as in DVGO v2 (20,000 of 40,000
+        steps); distortion: that of `losses.distortion`.
       inherit: whether the fine grid starts with the coarse one's density (DVGO: only with its free space and its box).
       min_opacity: of voxels that count as occupied by the coarse grid.
       shell: thickness of what is outside in an unbounded scene, in radii of what is inside; 0: bounded.
@@ -81,6 +90,7 @@ class DVGO:
     channels: int = 12
     widths: tuple[int, ...] = (128, 128)
     longest: int = 128
+    decay: float = 1.0
     total_variation: tuple[float, float] = (0.0, 0.0)
     distortion: float = 0.0
     inherit: bool = False
@@ -89,6 +99,7 @@ class DVGO:
     seed: int = 0
 
     metric_names = ("loss", "psnr", "overflow", "samples", "shaded")
+    chunk = 65536
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -142,39 +153,36 @@ class DVGO:
         mse = sums["error"] / (3 * n)
         loss = mse + (phase.entropy * sums["entropy"] + phase.per_point * sums["per_point"]) / n
         loss += self.distortion * sums["distortion"] / n
-        for name, weight in zip(("density", "features"), self.total_variation, strict=True):
-            if weight:
-                scale = weight * max(state["mask"].shape) / 128 / len(colours)
-                loss += scale * losses.total_variation(params[name], state["following"])
-        numbers = {
-            "loss": loss,
-            "psnr": losses.psnr(mse),
-            "overflow": sums["overflow"] / len(colours),
-            "samples": sums["samples"] / len(colours),
-            "shaded": sums["shaded"] / len(colours),
-        }
-        return loss, ({**state, "step": state["step"] + 1}, numbers)
+        if any(self.total_variation):
+            early = state["step"] < self.steps // 2
+            none = lambda *_: jnp.zeros(())
+            loss += jax.lax.cond(early, self._total_variation, none, params, state) / len(colours)
+        shares = {name: sums[name] / len(colours) for name in ("overflow", "samples", "shaded")}
+        overflow = OVERFLOW_DECAY * state["overflow"] + (1 - OVERFLOW_DECAY) * shares["overflow"]
+        new = {**state, "step": state["step"] + 1, "overflow": overflow}
+        return loss, (new, {"loss": loss, "psnr": losses.psnr(mse), **shares})
 
     def _sums(self, params, state, origins, directions, colours, background, offset) -> dict[str, jax.Array]:
         """Sums over the rays that fit, those without a live sample left out in the fine stage, as DVGO samples them."""
         phase, space, r = self.phase(params), self.space(params, state), len(origins)
         rays = Rays.through(space, origins, directions, self.near, self.far, offset)
-        sizes = round(phase.blocks * r), round(phase.samples * r)
+        sizes = math.ceil(phase.blocks * r), math.ceil(phase.samples * r)
         samples = march(space, state["mask"], state["cells"], rays, *sizes)
         live = samples.ray < r
         own = rays[jnp.minimum(samples.ray, r - 1)]
         length = space.lengths(own.origins, own.directions, own.start, samples.number)
-        tau = jnp.where(live, self._thickness(params, state, samples.coordinates) * length, 0)
+        tau = jnp.where(live, self.thickness(params, state, samples.coordinates) * length, 0)
         tau = jnp.where(tau > phase.threshold, tau, 0)  # as good as the opacity where it matters
         slots = jnp.zeros((r, self.longest)).at[samples.ray, samples.slot].set(tau, mode="drop")
         weights, behind = volume.weights_from_thickness(slots)
         weight = weights.at[samples.ray, samples.slot].get(mode="fill", fill_value=0)
-        chosen, over = sampling.select(weight > phase.threshold, round(phase.shaded * r))
+        chosen, over = sampling.select(weight > phase.threshold, math.ceil(phase.shaded * r))
         seen = chosen < live.size
         chosen = jnp.minimum(chosen, live.size - 1)
         ray = jnp.where(seen, samples.ray[chosen], r)
         weight = jnp.where(seen, weight[chosen], 0)
-        rgb = self._colours(params, state, samples.coordinates[chosen], directions, jnp.minimum(ray, r - 1))
+        own_ray = jnp.minimum(ray, r - 1)
+        rgb = self.colours(params, state, samples.coordinates[chosen], self.views(params, directions), own_ray)
         total = jax.ops.segment_sum(weight[:, None] * rgb, ray, r, indices_are_sorted=True)
         total += behind[:, None] * background
 
@@ -183,7 +191,7 @@ class DVGO:
         hit = jnp.zeros(r, bool).at[samples.ray].set(True, mode="drop")
         counted = fits if phase is self.coarse else fits & hit
         share = counted.at[ray].get(mode="fill", fill_value=False)
-        of_points = losses.per_point_colour(weight, rgb, colours[jnp.minimum(ray, r - 1)])
+        of_points = losses.per_point_colour(weight, rgb, colours[own_ray])
         return {
             "counted": counted.sum(),
             "error": (counted * ((total - colours) ** 2).sum(-1)).sum(),
@@ -195,18 +203,33 @@ class DVGO:
             "shaded": seen.sum(),
         }
 
-    def _thickness(self, params, state, coordinates: jax.Array) -> jax.Array:
+    def density(self, params: PyTree, state: PyTree) -> jax.Array:
+        """Raw density [v, 1]; see `stages._coarse` for the rate."""
+        return params["density"] * state["rate"] if "rate" in state else params["density"]
+
+    def thickness(self, params: PyTree, state: PyTree, coordinates: jax.Array) -> jax.Array:
         """Optical thickness [k] of samples of the phase's stride at [k, 3]; nonsense where there are no voxels."""
-        density = params["density"] * state["rate"] if "rate" in state else params["density"]
-        raw = self._interpolate(density, state, coordinates)[:, 0]
+        raw = self._interpolate(self.density(params, state), state, coordinates)[:, 0]
         return self.phase(params).stride * self.interval(params, state) * jax.nn.softplus(raw + state["shift"])
 
-    def _colours(self, params, state, coordinates: jax.Array, directions: jax.Array, ray: jax.Array) -> jax.Array:
-        """Colours [k, 3] of samples at [k, 3] on rays `ray` [k] with `directions` [r, 3]."""
-        features = self._interpolate(params["features"], state, coordinates)
+    def views(self, params: PyTree, directions: jax.Array) -> jax.Array | None:
+        """What `colours` needs of directions [r, 3]: [r, first width], nothing in the coarse stage."""
         if "colour" not in params:
+            return None
+        return self.network.apply({"params": params["colour"]}, directions, method="by_ray")
+
+    def colours(
+        self, params: PyTree, state: PyTree, coordinates: jax.Array, views: jax.Array | None, ray: jax.Array
+    ) -> jax.Array:
+        """Colours [k, 3] of samples at [k, 3] on rays `ray` [k] of those that `views` were made of."""
+        features = self._interpolate(params["features"], state, coordinates)
+        if views is None:
             return jax.nn.sigmoid(features)
-        return ColourMLP(self.widths).apply({"params": params["colour"]}, features, directions, ray)
+        return self.network.apply({"params": params["colour"]}, features, views, ray)
+
+    @property
+    def network(self) -> ColourMLP:
+        return ColourMLP(self.channels, self.widths)
 
     def _interpolate(self, table: jax.Array, state, coordinates: jax.Array) -> jax.Array:
         index, weights = grids.corners(coordinates, state["rows"].shape)
@@ -214,67 +237,18 @@ class DVGO:
         return grids.interpolate(table, jnp.clip(rows, 0, len(table) - 2), weights)
 
     def _spread(self, samples: Samples, weights: jax.Array, space: Space) -> jax.Array:
-        """The distortion loss of rays, [r], with distances normalised as t / (1 + t)."""
-        normalised = samples.distance / (1 + samples.distance)
-        middles = jnp.zeros_like(weights).at[samples.ray, samples.slot].set(normalised, mode="drop")
+        """The distortion loss of rays, [r], with distances in radii of the box normalised as t / (1 + t)."""
+        t = samples.distance / space.radius
+        middles = jnp.zeros_like(weights).at[samples.ray, samples.slot].set(t / (1 + t), mode="drop")
         return losses.distortion(weights, middles, jnp.full_like(weights, 1 / space.count))
+
+    def _total_variation(self, params: PyTree, state: PyTree) -> jax.Array:
+        tables = zip(self.total_variation, (self.density(params, state), params["features"]), strict=True)
+        total = sum(weight * losses.total_variation(table, state["following"]) for weight, table in tables if weight)
+        return max(state["mask"].shape) / 128 * total
 
     def render(
         self, params: PyTree, state: PyTree, origins: jax.Array, directions: jax.Array, background: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(colours [r, 3], expected depths [r], opacities [r]) of rays [r, 3]; every sample counts, however many.
-
-        Each round takes the next block of up to a quarter of the rays, of those that have one and let light through.
-        """
-        phase, space, r = self.phase(params), self.space(params, state), len(origins)
-        rays = Rays.through(space, origins, directions, self.near, self.far, jnp.full(r, 0.5))
-        live = live_blocks(space, state["cells"], rays)
-        count = live.shape[1]
-        following = jax.lax.cummin(jnp.where(live, jnp.arange(count), count), axis=1, reverse=True)
-        following = jnp.pad(following, ((0, 0), (0, 1)), constant_values=count)
-        queue = max(1, r // 4)
-
-        def wants(carry):
-            through, _, _, cursor = carry
-            return (through > phase.threshold) & (following[jnp.arange(r), cursor] < count)
-
-        def advance(carry):
-            through, colour, distance, cursor = carry
-            index, _ = sampling.select(wants(carry), queue)
-            there, own = index < r, jnp.minimum(index, r - 1)
-            block = following[own, cursor[own]]
-            tau, t, coordinates = self._block(params, state, space, rays[own], block)
-            weights, behind = volume.weights_from_thickness(jnp.where(there[:, None], tau, 0))
-            weights *= through[own][:, None]
-
-            def shade(chosen, colour):
-                point = jnp.minimum(chosen, weights.size - 1)
-                rgb = self._colours(params, state, coordinates[point], directions[own], point // BLOCK)
-                weight = jnp.where(chosen < weights.size, weights.ravel()[point], 0)
-                return colour.at[own[point // BLOCK]].add(weight[:, None] * rgb)
-
-            colour = sampling.work_off(weights.ravel() > phase.threshold, max(1, weights.size // 4), shade, colour)
-            return (
-                through.at[index].multiply(behind, mode="drop"),
-                colour,
-                distance.at[index].add((weights * t).sum(-1), mode="drop"),
-                cursor.at[index].set(block + 1, mode="drop"),
-            )
-
-        first = jnp.ones(r), jnp.zeros((r, 3)), jnp.zeros(r), jnp.zeros(r, jnp.int32)
-        through, colour, distance, _ = jax.lax.while_loop(lambda carry: wants(carry).any(), advance, first)
-        opacity = 1 - through
-        return colour + through[:, None] * background, volume.depth_from_sums(distance, opacity), opacity
-
-    def _block(self, params, state, space: Space, rays: Rays, block: jax.Array):
-        """Thickness and distance [q, 8] and coordinates [q * 8, 3] of block [q] of each of q rays."""
-        k = block[:, None] * float(BLOCK) + jnp.arange(BLOCK)
-        t, coordinates, inside = rays.at(space, k)
-        inside &= grids.lookup(state["mask"], coordinates)
-        spread = lambda a: jnp.repeat(a, BLOCK, 0)
-        length = space.lengths(
-            spread(rays.origins), spread(rays.directions), spread(rays.start), (k + rays.offset[:, None]).ravel()
-        )
-        coordinates = coordinates.reshape(-1, 3)
-        tau = (self._thickness(params, state, coordinates) * length).reshape(k.shape)
-        return jnp.where(inside & (tau > self.phase(params).threshold), tau, 0), t, coordinates
+        """(colours [r, 3], expected depths [r], opacities [r]) of rays [r, 3]; see `dvgo_render.render`."""
+        return dvgo_render.render(self, params, state, origins, directions, background)

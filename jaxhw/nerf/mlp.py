@@ -61,20 +61,30 @@ class ColourMLP(nn.Module):
 
     The directions' part of the first layer is computed once a ray, not once a sample: rays have many samples.
     Weights start as torch's Linear starts them, the last bias at 0.
+
+    Attributes:
+      channels: of the features.
+      widths: of the hidden layers.
     """
 
+    channels: int
     widths: Sequence[int] = (128, 128)
     direction_frequencies: int = 4
 
-    @nn.compact
-    def __call__(self, features: jax.Array, directions: jax.Array, ray: jax.Array) -> jax.Array:
-        """features [k, c] of samples whose rays are `ray` [k] into directions [r, 3] -> [k, 3]."""
+    def setup(self):
+        inputs = self.channels + 3 * (1 + 2 * self.direction_frequencies)
+        self.kernel = self.param("kernel", _torch_uniform, (inputs, self.widths[0]), inputs)
+        self.bias = self.param("bias", _torch_uniform, (self.widths[0],), inputs)
+
+    def by_ray(self, directions: jax.Array) -> jax.Array:
+        """What the first layer makes of directions [r, 3]: [r, widths[0]]."""
         encoded = positional_encoding(directions, self.direction_frequencies)
-        inputs = features.shape[-1] + encoded.shape[-1]
-        kernel = self.param("kernel", _torch_uniform, (inputs, self.widths[0]), inputs)
-        bias = self.param("bias", _torch_uniform, (self.widths[0],), inputs)
-        by_ray = encoded @ kernel[features.shape[-1] :] + bias
-        x = nn.relu(features @ kernel[: features.shape[-1]] + by_ray[ray])
+        return encoded @ self.kernel[self.channels :] + self.bias
+
+    @nn.compact
+    def __call__(self, features: jax.Array, by_ray: jax.Array, ray: jax.Array) -> jax.Array:
+        """features [k, channels] of samples on rays `ray` [k] of `by_ray`'s -> [k, 3]."""
+        x = nn.relu(features @ self.kernel[: self.channels] + by_ray[ray])
         for i, width in enumerate(self.widths[1:]):
             x = nn.relu(self._layer(width, x.shape[-1], f"layer_{i + 1}")(x))
         last = nn.Dense(3, kernel_init=lambda *a: _torch_uniform(*a[:2], x.shape[-1]), name="last")

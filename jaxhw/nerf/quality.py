@@ -25,8 +25,7 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
 
     scikit-image's with gaussian_weights=True, sigma=1.5, use_sample_covariance=False and data_range=1.
     """
-    if min(truth.shape[:2]) < WINDOW:
-        raise UserError(f"SSIM takes pictures of at least {WINDOW} x {WINDOW} pixels, not {truth.shape[:2]}")
+    check_size(truth.shape[:2])
     score = structural_similarity(
         _clipped(picture),
         _clipped(truth),
@@ -37,6 +36,15 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
         channel_axis=-1,
     )
     return float(score)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raises a UserError if pictures of a height and width are too small to be scored."""
+    height, width = size
+    if min(size) < WINDOW:
+        raise UserError(
+            f"images of {width} x {height} pixels are too small to be scored: SSIM takes at least {WINDOW} x {WINDOW}"
+        )
 
 
 class Judge:

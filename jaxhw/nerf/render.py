@@ -21,7 +21,6 @@ PyTree = Any
 
 # Behind the scene where it is evaluated; in training, random is another colour for each ray.
 BACKGROUNDS = {"white": np.ones(3, np.float32), "black": np.zeros(3, np.float32), "random": np.zeros(3, np.float32)}
-CHUNK = 8192  # rays that a device works on at a time: memory does not grow with the picture
 
 
 class Picture(NamedTuple):
@@ -39,10 +38,11 @@ class Renderer:
 
     Args:
       background: [3], the colour behind the scene.
+      chunk: rays that a device works on at a time, so that memory does not grow with the picture; None: the field's.
     """
 
-    def __init__(self, field: Field, mesh: Mesh, background: np.ndarray, chunk: int = CHUNK):
-        self.mesh = mesh
+    def __init__(self, field: Field, mesh: Mesh, background: np.ndarray, chunk: int | None = None):
+        self.mesh, chunk = mesh, chunk or field.chunk
         pixels = functools.partial(render_pixels, field, background=jnp.asarray(background, jnp.float32), chunk=chunk)
         rows, everywhere = PartitionSpec("data"), PartitionSpec()
         # Nothing crosses devices, so there is nothing for the check of replication to find.
@@ -80,10 +80,11 @@ def render_pixels(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(colours [p, 3], depths [p], opacities [p]) of a camera's pixels [p], counted row by row; one device's share.
 
-    Numbers beyond the last pixel, which fill the last chunk up, give the last pixel.
+    The chunks, of `chunk` pixels at most, are of one size. Numbers beyond the last pixel, which fill the last one up,
+    give the last pixel.
     """
-    chunk = min(chunk, len(pixels))
-    chunks = jnp.pad(pixels, (0, -len(pixels) % chunk), mode="edge").reshape(-1, chunk)
+    count = -(-len(pixels) // chunk)
+    chunks = jnp.pad(pixels, (0, -len(pixels) % count), mode="edge").reshape(count, -1)
 
     def one(pixel):
         pixel = jnp.minimum(pixel, camera.width * camera.height - 1)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +38,19 @@ def read(path: Path) -> Scene:
     """The scene without its pictures: `images` is [0, h, w, 3].
 
     Raises:
-      UserError: the file is missing.
+      UserError: the file is missing or damaged.
     """
     try:
-        values = json.loads(path.read_text())
+        return _scene(json.loads(path.read_text()))
     except FileNotFoundError:
         raise UserError(f"{path.parent} is no workdir of a NeRF run: it has no {path.name}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error!r}): run the training command again, which writes it anew"
+        ) from error
+
+
+def _scene(values: dict[str, Any]) -> Scene:
     cameras = values.pop("cameras")
     arrays = {name: np.array(cameras.pop(name), np.float32) for name in CAMERA}
     images = np.zeros((0, cameras["height"], cameras["width"], 3), np.uint8)

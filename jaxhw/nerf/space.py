@@ -47,6 +47,11 @@ class Box:
         voxel = ((self.box[1] - self.box[0]) / (jnp.array(self.shape) - 1)).prod() ** (1 / 3)
         return self.stride * voxel
 
+    @property
+    def radius(self) -> jax.Array:
+        """Half of the longest edge."""
+        return (self.box[1] - self.box[0]).max() / 2
+
     def span(self, origins: jax.Array, directions: jax.Array, near: float, far: float) -> tuple[jax.Array, jax.Array]:
         """Where rays enter and leave, [r] each, within [near, far]; they miss where they leave before they enter."""
         safe = jnp.where(jnp.abs(directions) < 1e-9, 1e-9, directions)
@@ -89,10 +94,6 @@ class Contracted(Box):
     @property
     def reach(self) -> int:
         return math.ceil(2 * (BLOCK - 1) / 2 * self.stride) + 1  # the contraction stretches by less than 2
-
-    @property
-    def radius(self) -> jax.Array:
-        return (self.box[1] - self.box[0]).max() / 2
 
     def span(self, origins, directions, near, far):
         full = jnp.full(len(origins), near)

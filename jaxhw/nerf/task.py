@@ -9,15 +9,18 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from PIL import Image
+from tqdm import tqdm
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import plots
+from jaxhw import metrics, plots
 from jaxhw.errors import UserError
 from jaxhw.nerf import cameras, fields, quality, saved, scenes, video
 from jaxhw.nerf.render import BACKGROUNDS, Picture, Renderer
 
 PyTree = Any
+
+MOST_LEFT_OUT = 0.1  # share of rays without a place in a step's buckets, above which evaluations say so
 
 
 def default_config(model: str) -> ConfigDict:
@@ -47,6 +50,7 @@ class Nerf:
         self.config, self.mesh, self.steps = config, mesh, config.steps
         _check(config)
         self.scene = scenes.load(config.scene, config.downscale, config.split)
+        quality.check_size(self.scene.images.shape[1:3])
         train = self.scene.split["train"]
         self.pictures, self.cameras = self.scene.images[train], self.scene.cameras[train]
         self.watched = "val" if len(self.scene.split["val"]) else "test"
@@ -86,6 +90,7 @@ class Nerf:
 
     def evaluate(self, variables: PyTree) -> dict[str, float]:
         """One held-out picture, the next each time; all of them every ``eval_all_every`` steps."""
+        _warn(variables["model_state"].get("overflow", 0.0))
         held_out = self.scene.split[self.watched]
         if not len(held_out):
             return {}
@@ -116,6 +121,8 @@ class Nerf:
     def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
         split = "test" if len(self.scene.split["test"]) else "val"
         results: dict[str, Any] = {"scene": self.config.scene, "train_images": len(self.pictures)}
+        if left_out := [line["overflow"] for line in metrics.read(workdir / "metrics.jsonl") if "overflow" in line]:
+            results["left_out_rays"] = float(np.mean(left_out))
         results |= self.score(variables, split, workdir / split)
         if jax.process_index() == 0:
             plots.curves(workdir / "metrics.jsonl", workdir / "curves.png", ("psnr", "loss"))
@@ -149,6 +156,14 @@ def over(colours, background):
     if colours.shape[-1] == 3:
         return values
     return values[..., :3] * values[..., 3:] + background * (1 - values[..., 3:])
+
+
+def _warn(left_out: float) -> None:
+    if left_out > MOST_LEFT_OUT and jax.process_index() == 0:
+        tqdm.write(
+            f"{left_out:.0%} of the rays have no place in a step and are left out: raise blocks, samples or shaded of "
+            "config.model.coarse or fine, whichever stage this is"
+        )
 
 
 def _check(config: ConfigDict) -> None:

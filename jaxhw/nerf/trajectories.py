@@ -3,8 +3,10 @@
 Each function takes n training cameras and returns pinhole cameras of the same picture size, one a frame.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -12,20 +14,23 @@ from scipy.spatial.transform import Rotation, RotationSpline
 
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras import Cameras
-from jaxhw.nerf.frames import OPENGL_TO_OPENCV, focal_from_angle, read_json
+from jaxhw.nerf.frames import OPENGL_TO_OPENCV, Frame, Lens, check, focal_from_angle, read_json
 from jaxhw.nerf.normalise import centre_of, up_direction
 
 FULL_CIRCLE_GAP = np.pi / 2  # cameras that leave a wider gap than this in their ring are an arc
 
 
-def make(path: str, cameras: Cameras, frames: int) -> Cameras:
-    """The path that `path` names: one of `PATHS`, or a nerfstudio camera path's file (which has its own frames)."""
+def make(path: str, cameras: Cameras, frames: int, to_capture: np.ndarray | None = None) -> Cameras:
+    """The path that `path` names: one of `PATHS`, or a nerfstudio camera path's file (which has its own frames).
+
+    `to_capture` is the scene's (None: the same frame), for a file.
+    """
     if path in PATHS:
         if frames < 1:
             raise UserError(f"frames={frames} must be 1 or more")
         return PATHS[path](cameras, frames)
     if path.endswith(".json"):
-        return from_json(Path(path).expanduser())
+        return from_json(Path(path).expanduser(), np.eye(4) if to_capture is None else to_capture)
     raise UserError(f"path {path!r} is unknown: choose {', '.join(PATHS)} or a nerfstudio camera path (FILE.json)")
 
 
@@ -91,8 +96,13 @@ def interpolate(cameras: Cameras, frames: int) -> Cameras:
     return _pinholes(cameras, np.concatenate([rotation, position[:, :, None]], 2))
 
 
-def from_json(path: Path) -> Cameras:
-    """nerfstudio's camera path, its poses taken as in the scene's own frame.
+def from_json(path: Path, to_capture: np.ndarray) -> Cameras:
+    """nerfstudio's camera path.
+
+    Its viewer writes poses in the frame that nerfstudio trained in, which only the run's dataparser_transforms.json
+    relates to the capture's: with a copy of that file beside the path, they are brought from there into the capture's
+    frame (COLMAP's, where transforms.json has its applied_transform). Without, they are taken as in the capture's own
+    frame. `to_capture` [4, 4] leads from the scene's frame to that.
 
     Raises:
       UserError: the file is no camera path, or one of a camera that is not a perspective one.
@@ -102,17 +112,55 @@ def from_json(path: Path) -> Cameras:
         kind = content.get("camera_type", "perspective")
         if kind != "perspective":
             raise UserError(f"{path} has camera type {kind}, which is not supported: perspective is")
-        width, height = int(content["render_width"]), int(content["render_height"])
-        stops = content["camera_path"]
-        poses = np.array([stop["camera_to_world"] for stop in stops], float).reshape(-1, 4, 4)[:, :3]
-        focal = [[focal_from_angle(np.radians(stop["fov"]), height)] * 2 for stop in stops]  # fov is vertical
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        size = int(content["render_width"]), int(content["render_height"])
+        stops = [_stop(path, i, stop, size) for i, stop in enumerate(content["camera_path"])]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is not a camera path as nerfstudio writes it: {what}") from error
-    if not len(poses) or min(width, height) < 1:
-        raise UserError(f"{path} is an empty camera path: {len(poses)} frames of {width} x {height} pixels")
-    poses[:, :, :3] = poses[:, :, :3] @ OPENGL_TO_OPENCV
-    return _cameras(poses, np.array(focal), width, height)
+    if not stops:
+        raise UserError(f"{path} is an empty camera path")
+    for stop in stops:
+        check(stop)
+    poses = _moved(np.stack([stop.pose for stop in stops]), np.linalg.inv(to_capture) @ _from_nerfstudio(path.parent))
+    return _cameras(poses, np.array([stop.lens.focal for stop in stops]), *size)
+
+
+def _stop(path: Path, number: int, stop: Mapping[str, Any], size: tuple[int, int]) -> Frame:
+    """One camera of a path, unchecked but for its angle of view, which is vertical and in degrees."""
+    name = f"{path}: camera {number}"
+    pose = np.array(stop["camera_to_world"], float).reshape(4, 4)[:3]
+    if not 0 < stop["fov"] < 180:
+        raise UserError(f"{name} has a field of view of {stop['fov']} degrees: it must be between 0 and 180")
+    focal = focal_from_angle(math.radians(stop["fov"]), size[1])
+    pose = np.concatenate([pose[:, :3] @ OPENGL_TO_OPENCV, pose[:, 3:]], 1)
+    return Frame(path, name, pose, Lens(size, (focal, focal), (size[0] / 2, size[1] / 2)))
+
+
+def _from_nerfstudio(folder: Path) -> np.ndarray:
+    """[4, 4] from the frame that nerfstudio trained in to the capture's: x_trained = scale * transform @ (x, 1)."""
+    path = folder / "dataparser_transforms.json"
+    if not path.is_file():
+        return np.eye(4)
+    content = read_json(path)
+    try:
+        scale, transform = float(content["scale"]), np.array(content["transform"], float).reshape(3, 4)
+        if not (0 < scale < math.inf and np.isfinite(transform).all() and _is_rotation(transform[:, :3])):
+            raise ValueError("a rotation with a position and a scale greater than 0 are expected")
+        return np.linalg.inv(np.concatenate([scale * transform, [[0, 0, 0, 1]]]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no transform and scale as nerfstudio writes them: {error}") from error
+
+
+def _is_rotation(matrix: np.ndarray) -> bool:
+    return np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-3) and np.linalg.det(matrix) > 0
+
+
+def _moved(poses: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """Poses [n, 3, 4] in another frame, to which a similarity [4, 4] leads."""
+    turned = similarity[:3, :3] @ poses
+    turned[:, :, :3] /= np.cbrt(np.linalg.det(similarity[:3, :3]))
+    turned[:, :, 3] += similarity[:3, 3]
+    return turned
 
 
 PATHS: dict[str, Callable[[Cameras, int], Cameras]] = {

@@ -38,6 +38,7 @@ class Vanilla:
 
     metric_names = ("loss", "psnr")
     stages = ()
+    chunk = 8192
 
     @property
     def network(self) -> NerfMLP:

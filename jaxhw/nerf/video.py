@@ -1,8 +1,9 @@
 """Videos and the pictures in them: mp4 files, depth in colour, errors in colour."""
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -18,25 +19,41 @@ WORST = 0.25  # the error, of 1, at which an error map's colours end
 
 
 def write(path: Path, frames: Iterable[np.ndarray], fps: float = 30, total: int | None = None) -> None:
-    """Writes an H.264 mp4, one frame at a time; `path` appears when it is complete.
+    """Writes one video; see `write_all`."""
+    write_all([path], ((frame,) for frame in frames), fps, total)
+
+
+def write_all(
+    paths: Sequence[Path], frames: Iterable[Sequence[np.ndarray]], fps: float = 30, total: int | None = None
+) -> None:
+    """Writes H.264 mp4s side by side, a frame of each at a time; each path appears when it is complete.
 
     Args:
-      frames: [h, w, 3] pictures, uint8 or floats in [0, 1]; the first one's size is the video's. Odd sides lose a row
-        or column, which the format cannot hold.
+      frames: one picture [h, w, 3] for each video, uint8 or floats in [0, 1]; the first ones' sizes are the videos'.
+        Odd sides lose a row or column, which the format cannot hold.
       total: their number, for the progress bar.
     """
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
-        raise UserError(f"{path} would have no frames")
-    height, width = (side // 2 * 2 for side in first.shape[:2])
+        raise UserError(f"{paths[0]} would have no frames")
     mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    with contextlib.ExitStack() as stack:
+        adds = [stack.enter_context(_opened(path, frame, fps)) for path, frame in zip(paths, first, strict=True)]
+        for pictures in tqdm(itertools.chain([first], frames), paths[0].name, total, unit="frame"):
+            for add, picture in zip(adds, pictures, strict=True):
+                add(picture)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, like: np.ndarray, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yields what adds a picture of the size of `like` to the video."""
+    height, width = (side // 2 * 2 for side in like.shape[:2])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial.mp4")
     try:
         with mediapy.VideoWriter(partial, (height, width), fps=fps, crf=QUALITY) as writer:
-            for frame in tqdm(itertools.chain([first], frames), path.name, total, unit="frame"):
-                writer.add_image(to_uint8(frame)[:height, :width])
+            yield lambda picture: writer.add_image(to_uint8(picture)[:height, :width])
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

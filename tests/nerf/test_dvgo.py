@@ -11,7 +11,6 @@ from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.nerf import dvgo, grids, losses, stages
 from jaxhw.nerf.cameras import Cameras
-from jaxhw.nerf.mlp import ColourMLP
 from jaxhw.nerf.space import Rays
 
 RAYS = 64
@@ -47,7 +46,7 @@ class Setting:
 def started(field, bounds=((-1.0, -1, -1), (1, 1, 1))):
     cameras = ring()
     bounds = None if bounds is None else np.array(bounds, np.float32)
-    return stages.with_start(field, Setting(cameras, bounds, {"train": np.arange(12)}), 0.0)
+    return stages.with_start(field, Setting(cameras, bounds, {"train": np.arange(12)}), 0.0, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def rays():
 def filled(request):
     """A field in a phase, with random densities and colours."""
     rng = np.random.default_rng(1)
-    f = started(field(shell=0.2 if request.param == "unbounded" else 0.0))
+    f = started(field(shell=0.2, coarse_steps=0) if request.param == "unbounded" else field())
     params, state = f.start
     state = dict(state)
     if request.param == "fine":
@@ -103,7 +102,8 @@ def plain(f, params, state, rays, offset):
     features = read(params["features"])
     rgb = jax.nn.sigmoid(features)
     if "colour" in params:
-        rgb = ColourMLP(f.widths).apply({"params": params["colour"]}, features, each(directions), jnp.arange(k.size))
+        views = f.views(params, directions)
+        rgb = f.network.apply({"params": params["colour"]}, features, each(views), jnp.arange(k.size))
     rgb = (w[..., None] * rgb.reshape(*k.shape, 3)).sum(1) + through[:, -1:]
     return rgb, (w * t).sum(1) / jnp.maximum(w.sum(1), 1e-8), w.sum(1)
 
@@ -231,7 +231,7 @@ def test_the_fine_grid_lies_around_what_is_opaque():
     fine, new = stages.grow(f, params, {**state, "step": np.int32(40)}, "fine")
     voxel = 2 / (state["mask"].shape[0] - 1)
     assert (new["box"][0] < points[ball].min(0)).all() and (new["box"][1] > points[ball].max(0)).all()
-    np.testing.assert_allclose(new["box"][1] - new["box"][0], np.ptp(points[ball], 0) * 1.05, rtol=1e-4)
+    np.testing.assert_allclose(new["box"][1] - new["box"][0], (np.ptp(points[ball], 0) + voxel) * 1.05, rtol=1e-4)
     inside = np.linalg.norm(stages._points(new["box"], new["mask"].shape) - [0.2, 0, 0], axis=1)
     mask = new["mask"].ravel()
     assert mask[inside < 0.4].all() and not mask[inside > 0.45 + 2.7 * voxel].any()
@@ -294,6 +294,6 @@ def test_tightening_masks_what_became_free_and_changes_no_shape():
 
 def test_the_plan_of_a_run():
     f = field(steps=400, coarse_steps=100, grow_at=(50, 150), tighten_every=100)
-    assert stages.plan(f) == [(100, "fine"), (150, "double"), (250, "double"), (350, "tighten")]
-    assert f.stages == (100, 150, 250, 350)
+    assert stages.plan(f) == [(50, "tighten"), (100, "fine"), (150, "double"), (250, "double"), (350, "tighten")]
+    assert f.stages == (50, 100, 150, 250, 350)
     assert stages.plan(field(coarse_steps=0, shell=0.2, grow_at=(), steps=40)) == []

@@ -68,6 +68,8 @@ def test_a_run_goes_through_its_stages_and_learns(whole):
     saved = json.loads((workdir / "results.json").read_text())
     assert saved["test_images"] == 12 == len(saved["test_scores"]) and 5 < saved["test_psnr"] < 50
     assert saved["test_psnr"] == pytest.approx(np.mean([s["psnr"] for s in saved["test_scores"].values()]))
+    left_out = [line["overflow"] for line in lines if "overflow" in line]
+    assert saved["left_out_rays"] == pytest.approx(np.mean(left_out)) and len(left_out) == 6
     assert (workdir / "curves.png").exists() and len(list((workdir / "test").glob("*.png"))) == 12
 
 
@@ -109,6 +111,13 @@ def test_the_render_command_films_it(whole, tmp_path, capsys):
     assert "is no workdir" in capsys.readouterr().err
 
 
+def test_many_rays_left_out_are_one_line(capsys):
+    task._warn(0.09)
+    assert capsys.readouterr().out == ""
+    task._warn(0.45)
+    assert capsys.readouterr().out.startswith("45% of the rays have no place in a step")
+
+
 def test_batches_are_a_pure_function_of_the_step_and_cover_all_pictures():
     nerf = Nerf(tiny(batch_size=4096), meshes.make_mesh(1))
     a, b = nerf.batch(7), nerf.batch(7)
@@ -134,6 +143,9 @@ def test_colours_go_over_the_background():
         ({"steps": 18}, "must ascend and end before the run's 18 steps"),
         ({"steps": 0}, "the run has no steps"),
         ({"model": {"name": "gaussian"}}, "config.model.name='gaussian' is unknown"),
+        ({"downscale": 40}, "images of 6 x 6 pixels are too small to be scored: SSIM takes at least 11 x 11"),
+        ({"model": {"near": 9.0}}, "config.model.near=9 must be less than 6, where the scene ends"),
+        ({"model": {"coarse_steps": 0}}, "this one has bounds"),
     ],
 )
 def test_mistakes_are_one_line(change, message):

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from jaxhw.errors import UserError
 from jaxhw.nerf import trajectories
@@ -99,11 +100,55 @@ def test_interpolation_passes_every_camera_in_a_sensible_order():
     assert misses(path, CENTRE).max() < 0.02
 
 
-def camera_path(**changes):
-    pose = np.diag([1.0, 1, 1, 1])
+def stop(**changes):
+    pose = np.eye(4)
     pose[:3, 3] = [1, 2, 3]
-    stop = {"camera_to_world": pose.ravel().tolist(), "fov": 90.0, "aspect": 1.5}
-    return {"camera_type": "perspective", "render_width": 60, "render_height": 40, "camera_path": [stop]} | changes
+    return {"camera_to_world": pose.ravel().tolist(), "fov": 90.0, "aspect": 1.5} | changes
+
+
+def camera_path(**changes):
+    content = {"camera_type": "perspective", "render_width": 60, "render_height": 40, "camera_path": [stop()]}
+    return content | changes
+
+
+def similarity(scale, position):
+    """[4, 4]: a turn about an axis that is none of the frame's, a scale and a position."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = scale * Rotation.from_rotvec([0.4, -0.7, 0.2]).as_matrix()
+    matrix[:3, 3] = position
+    return matrix
+
+
+def test_a_camera_path_is_brought_from_the_captures_frame_into_the_scenes(tmp_path):
+    file, to_capture = tmp_path / "path.json", similarity(2.5, [3, -1, 2])
+    file.write_text(json.dumps(camera_path()))
+    there = trajectories.make(str(file), ring(AROUND), 5).pose[0]
+    here = trajectories.make(str(file), ring(AROUND), 5, to_capture)
+    check_poses(here)
+    for ahead in (0.0, 4.0):  # points on the optical axis
+        point = here.pose[0, :, 3] + ahead / 2.5 * here.pose[0, :, 2]
+        np.testing.assert_allclose(
+            to_capture[:3, :3] @ point + to_capture[:3, 3], there[:, 3] + ahead * there[:, 2], atol=1e-5
+        )
+
+
+def test_nerfstudios_own_frame_is_undone_where_its_transform_lies_beside_the_path(tmp_path):
+    """As nerfstudio makes it: poses turned and moved by `transform`, then positions times `scale`."""
+    turn = similarity(1.0, [0.5, 0.1, -2])
+    pose = np.array(camera_path()["camera_path"][0]["camera_to_world"]).reshape(4, 4)
+    trained = turn @ pose
+    trained[:3, 3] *= 0.3
+    plain, own = tmp_path / "plain.json", tmp_path / "own" / "path.json"
+    own.parent.mkdir()
+    plain.write_text(json.dumps(camera_path()))
+    own.write_text(json.dumps(camera_path(camera_path=[{"camera_to_world": trained.ravel().tolist(), "fov": 90}])))
+    transforms = own.with_name("dataparser_transforms.json")
+    transforms.write_text(json.dumps({"transform": turn[:3].tolist(), "scale": 0.3}))
+    given = [trajectories.make(str(file), ring(AROUND), 5, similarity(2.0, [1, 2, 3])).pose for file in (plain, own)]
+    np.testing.assert_allclose(*given, atol=1e-5)
+    transforms.write_text(json.dumps({"transform": turn[:3].tolist(), "scale": 0}))
+    with pytest.raises(UserError, match="no transform and scale as nerfstudio writes them: a rotation"):
+        trajectories.make(str(own), ring(AROUND), 5)
 
 
 def test_nerfstudios_camera_path(tmp_path):
@@ -122,6 +167,13 @@ def test_nerfstudios_camera_path(tmp_path):
         (camera_path(camera_path=[]), "empty camera path"),
         (camera_path(camera_path=[{"fov": 50}]), "no 'camera_to_world'"),
         (camera_path(camera_path=[{"camera_to_world": [1, 2]}]), "not a camera path"),
+        (camera_path(camera_path=[stop(fov=0)]), "camera 0 has a field of view of 0 degrees"),
+        (camera_path(camera_path=[stop(fov=200)]), "field of view of 200 degrees"),
+        (camera_path(camera_path=[stop(), stop(fov=float("nan"))]), "camera 1 has a field of view of nan"),
+        (camera_path(camera_path=[stop(camera_to_world=[float("nan")] * 16)]), "numbers that are not finite"),
+        (camera_path(camera_path=[stop(camera_to_world=np.diag([3.0, 3, 3, 1]).tolist())]), "not a rotation"),
+        (camera_path(render_width=float("inf")), "not a camera path"),
+        (camera_path(render_height=0), "must be positive"),
         ([], "not a camera path"),
     ],
 )

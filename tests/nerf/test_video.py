@@ -33,6 +33,14 @@ def test_an_interrupted_video_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_videos_side_by_side_are_those_written_alone(tmp_path):
+    pairs = zip(moving_square(4), moving_square(4, 20, 30), strict=True)
+    video.write_all([tmp_path / "a.mp4", tmp_path / "b.mp4"], pairs)
+    video.write(tmp_path / "alone.mp4", moving_square(4, 20, 30))
+    assert mediapy.read_video(tmp_path / "a.mp4").shape == (4, 34, 48, 3)
+    np.testing.assert_array_equal(mediapy.read_video(tmp_path / "b.mp4"), mediapy.read_video(tmp_path / "alone.mp4"))
+
+
 def test_no_frames(tmp_path):
     with pytest.raises(UserError, match="no frames"):
         video.write(tmp_path / "empty.mp4", [])
