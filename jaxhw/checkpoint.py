@@ -58,6 +58,12 @@ class Checkpoints:
         """Returns when the last checkpoint is complete."""
         self._manager.wait_until_finished()
 
+    def drop(self, step: int) -> None:
+        """Deletes the checkpoint of a step if there is one."""
+        self.wait()
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
+
     def restore(self, abstract: PyTree) -> PyTree:
         """The newest checkpoint, laid out as ``abstract`` (ShapeDtypeStructs with shardings, or arrays) says.
 

@@ -4,19 +4,24 @@ A config file defines ``get_config(variant="")``, which starts from a task's ``d
 its experiment changes. The dictionary is locked: a misspelt key is an error there and on the command line.
 """
 
+import contextlib
 import difflib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxhw import optim
+from jaxhw import files, optim
 from jaxhw.errors import UserError
+
+USAGE = "%(prog)s --config=FILE[:VARIANT] [--config.KEY=VALUE ...]"
+COMMANDS = {"task": "train", "space": "sweep", "bases": "study"}  # by a key that only their configs have
 
 
 def base(task: str) -> ConfigDict:
@@ -44,28 +49,37 @@ def base(task: str) -> ConfigDict:
     ).lock()
 
 
-def parse(argv: Sequence[str], **strings: str) -> tuple[ConfigDict, dict[str, str]]:
+def parse(argv: Sequence[str], key: str = "", **strings: str) -> tuple[ConfigDict, dict[str, str]]:
     """Reads ``--config=FILE[:variant]``, ``--config.key=value``... and further string flags from ``argv``.
+
+    The file may import others of its folder as ``from configs import NAME``, wherever that folder lies.
 
     Args:
       argv: the arguments without the program's name.
+      key: one of COMMANDS that the config must have.
       **strings: name -> default of further flags, such as ``workdir=""``.
 
     Returns:
       The config, locked, and the further flags' values.
 
     Raises:
-      UserError: no or missing file, an unknown flag, key or variant, a value of the wrong type.
+      UserError: no or missing file, one for another command, an unknown flag, key or variant, a value of the wrong
+        type.
     """
-    argv = [_resolve(argument) for argument in argv]
+    argv = [_resolve(argument) for argument in _joined(argv)]
     chosen = [argument for argument in argv if re.match(r"--?config(=|$)", argument)]
-    if not chosen:
+    file = chosen[-1].partition("=")[2].split(":")[0] if chosen else ""
+    if not file:
         raise UserError("no config given; choose one with --config=FILE, for example --config=configs/vit.py:digits")
-    file = chosen[-1].partition("=")[2].split(":")[0]
     if not os.path.isfile(file):
         raise UserError(f"config file {file} does not exist")
-    _check_keys(_parse(chosen, {})[0], argv)
-    return _parse(argv, strings)
+    with _importable(Path(file).resolve().parent.parent):
+        config = _parse(chosen, {})[0]
+        if key and key not in config:
+            use = next((f": use jaxhw {command}" for k, command in COMMANDS.items() if k in config), "")
+            raise UserError(f"{file} is no config for jaxhw {COMMANDS[key]}{use}")
+        _check_keys(config, argv)
+        return _parse(argv, strings)
 
 
 def load(path: str | Path) -> ConfigDict:
@@ -120,13 +134,8 @@ def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> No
         if differing:
             raise UserError(f"{workdir} belongs to another config ({'; '.join(differing)}); choose another --workdir")
         return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"{workdir} is a file or lies beneath one; choose another --workdir") from None
-    partial = path.with_suffix(".tmp")
-    partial.write_text(dump(config))
-    partial.replace(path)
+    files.make_folder(workdir)
+    files.write(path, dump(config))
 
 
 def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
@@ -155,6 +164,27 @@ def _parse(argv: Sequence[str], strings: dict[str, str]) -> tuple[ConfigDict, di
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; options are written --config.key=value")
     return config.lock(), {name: values[name].value for name in strings}
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """``--config FILE`` as ``--config=FILE``."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in ("--config", "-config"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Lets what runs within import from a folder."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _resolve(argument: str) -> str:
@@ -205,4 +235,4 @@ def _tuples(value):
 def _line(error: Exception) -> str:
     """The first line of an error's text; the last where ml_collections put a traceback into it."""
     lines = [line for line in str(error).split("\n") if line.strip()] or [""]
-    return lines[-1] if "Traceback" in str(error) else lines[0]
+    return re.sub(r"^\w+: ", "", lines[-1]) if "Traceback" in str(error) else lines[0]

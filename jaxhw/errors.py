@@ -20,13 +20,19 @@ class UserError(Exception):
 
 
 def exit_code(function: Callable[[], None]) -> int:
-    """Runs an entry point: 0 when it returns, 2 and one line on stderr when its input or the disk is at fault."""
+    """Runs an entry point: 0 when it returns, 2 and one line on stderr when its input or the disk is at fault.
+
+    Ctrl-C where nothing else takes it gives 130, as in a shell.
+    """
     try:
         function()
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     except Exception as error:
         reason = disk_failure(error)
         if not reason:
@@ -44,7 +50,7 @@ def disk_failure(error: BaseException | None) -> str:
         quoted = re.search(r'"(/[^"]+)"', str(error))
         named = getattr(error, "filename", None) or (quoted and quoted[1])
         if reason and named:
-            return f"cannot write {named}: {reason}"
+            return f"cannot {'open' if reason == 'Permission denied' else 'write'} {named}: {reason}"
         found = found or (reason and f"cannot write the output: {reason}")
         error = error.__cause__ or error.__context__
     return found

@@ -16,6 +16,9 @@ from jaxhw.process import restart_with_huge_pages
 
 def run(argv: Sequence[str]) -> None:
     """Parses the flags, builds the task and trains it."""
+    if {"-h", "-help", "--help"} & set(argv):
+        print(__doc__)
+        return
     import jax
 
     from jaxhw import config as configs
@@ -23,7 +26,7 @@ def run(argv: Sequence[str]) -> None:
     from jaxhw import task, train
 
     set_up()
-    config, rest = configs.parse(argv, workdir="")
+    config, rest = configs.parse(argv, "task", workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
     workdir = Path(rest["workdir"]).expanduser()

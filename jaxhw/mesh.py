@@ -40,7 +40,9 @@ def make_mesh(data: int = -1) -> Mesh:
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises a UserError unless the mesh's devices divide the global batch."""
-    if batch_size < 1 or batch_size % mesh.size:
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} must be at least 1")
+    if batch_size % mesh.size:
         raise UserError(f"batch_size={batch_size} cannot be divided among {mesh.size} devices; use a multiple of them")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from jaxhw import files
+
 
 class Writer:
     """Appends numbers to a workdir's metrics.jsonl and TensorBoard files.
@@ -22,7 +24,7 @@ class Writer:
         path = workdir / "metrics.jsonl"
         kept = [line for line in read(path) if line["step"] <= step]
         self.elapsed = kept[-1]["time"] if kept else 0.0
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        files.write(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._lines = path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 

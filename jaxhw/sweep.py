@@ -6,6 +6,7 @@ sweep.png. It can be stopped anywhere; the same command continues the trial that
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
+from jaxhw import mesh as meshes
 from jaxhw import plots, task, train
 from jaxhw.errors import UserError
+from jaxhw.process import StopRequest
 
 SAMPLERS = ("grid", "random", "tpe")
+LOWER_IS_BETTER = ("loss", "error", "lpips")  # how such metrics' names end
 
 
 def default_config(run: ConfigDict) -> ConfigDict:
@@ -32,7 +36,7 @@ def default_config(run: ConfigDict) -> ConfigDict:
             "sampler": "tpe",
             "trials": 20,  # a grid tries every combination instead
             "prune": True,  # stop trials that are worse than the median of the others at the same step
-            "metric": "val_accuracy",
+            "metric": "val_accuracy",  # the larger the better
             "seed": 0,
             "space": (("optim.lr", "log", 1e-5, 1e-2),),
             "winner": (),
@@ -41,18 +45,25 @@ def default_config(run: ConfigDict) -> ConfigDict:
 
 
 def run(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
-    """Runs what is left of the trials, writes table and plot, trains the winner; False if it was asked to stop."""
-    _check(config)
+    """Runs what is left of the trials, writes table and plot, trains the winner; False if it was asked to stop.
+
+    Raises:
+      UserError: the sweep contradicts itself, or the workdir is another's; nothing has been written.
+    """
+    _check(config, mesh)
     configs.claim(workdir, config, ignore=("trials:",))
     study = _open(config, workdir)
-    while (left := _left(config, study)) > 0:
-        trial = study.ask(_distributions(config))
-        finished = _try(config, trial, mesh, workdir)
-        _report(config, study, workdir)
-        if not finished:
-            return False
-        print(f"trial {trial.number}: {label(trial.params)}  ({left - 1} left)")
-    return _train_winner(config, study, mesh, workdir)
+    if _left(config, study) > 0 and (workdir / "winner").exists():
+        raise UserError(f"{workdir} has chosen its winner; for more trials choose another --workdir")
+    with StopRequest() as stop:
+        while not stop.asked and (left := _left(config, study)) > 0:
+            trial = study.ask(_distributions(config))
+            finished = _try(config, trial, mesh, workdir, stop)
+            _report(config, study, workdir)
+            if not finished:
+                return False
+            print(f"trial {trial.number}: {label(trial.params)}  ({left - 1} left)")
+        return not stop.asked and _train_winner(config, study, mesh, workdir, stop)
 
 
 def label(params: dict[str, Any]) -> str:
@@ -63,19 +74,21 @@ def label(params: dict[str, Any]) -> str:
     )
 
 
-def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path) -> bool:
+def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path, stop: StopRequest) -> bool:
     """Trains one trial and tells the study; False when the run was stopped by a signal."""
-    changes = {**trial.params, "test": False}
+    changed = _of_trial(config, trial.params)
     folder = workdir / "trials" / label(trial.params)
     tell = trial.study.tell
 
     def watch(step: int, numbers: dict[str, float]) -> None:
+        if config.metric not in numbers:
+            raise UserError(f"config.metric={config.metric!r} is none of the evaluation's: {', '.join(numbers)}")
         trial.report(numbers[config.metric], step)
         if config.prune and trial.should_prune():
             raise optuna.TrialPruned
 
     try:
-        results = _train(config.run, changes, mesh, folder, watch)
+        results = train.run(task.make(changed, mesh), changed, mesh, folder, watch, stop)
     except optuna.TrialPruned:
         tell(trial, state=optuna.trial.TrialState.PRUNED)
     except train.Diverged as error:
@@ -88,18 +101,21 @@ def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path) -> 
     return True
 
 
-def _train(run_config: ConfigDict, changes: dict[str, Any], mesh: Mesh, folder: Path, watch=None) -> dict[str, Any]:
-    changed = ConfigDict(run_config.to_dict())
-    changed.update_from_flattened_dict(changes)
-    return train.run(task.make(changed, mesh), changed, mesh, folder, watch)
+def _of_trial(config: ConfigDict, params: dict[str, Any]) -> ConfigDict:
+    return configs.changed(config.run, {**params, "test": False})
 
 
-def _train_winner(config: ConfigDict, study: optuna.Study, mesh: Mesh, workdir: Path) -> bool:
+def _of_winner(config: ConfigDict, params: dict[str, Any]) -> ConfigDict:
+    return configs.changed(config.run, {**params, **dict(config.winner)})
+
+
+def _train_winner(config: ConfigDict, study: optuna.Study, mesh: Mesh, workdir: Path, stop: StopRequest) -> bool:
     if not _completed(study):
         raise UserError(f"no trial of {workdir} completed; widen or lower config.space")
     best = study.best_trial
     print(f"winner: {label(best.params)} with {config.metric} {best.value:.4f}; training it now")
-    results = _train(config.run, {**best.params, **dict(config.winner)}, mesh, workdir / "winner")
+    changed = _of_winner(config, best.params)
+    results = train.run(task.make(changed, mesh), changed, mesh, workdir / "winner", stop=stop)
     if results:
         tested = {k: v for k, v in results.items() if k.startswith("test_") and isinstance(v, float)}
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in tested.items())
@@ -113,11 +129,14 @@ def _open(config: ConfigDict, workdir: Path) -> optuna.Study:
     storage = f"sqlite:///{workdir / 'study.db'}"
     study = optuna.create_study(storage=storage, study_name="sweep", load_if_exists=True, direction="maximize")
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        if trial.number not in _continued(study):
+            known = trial.system_attrs.get("fixed_params", trial.params)  # if it was queued, also those not asked for
+            study.enqueue_trial(known, user_attrs={"continues": trial.number})
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs={"continues": trial.number})
-    if config.sampler == "grid" and not study.trials:
+    if config.sampler == "grid":
         for values in itertools.product(*(values for _, _, *values in config.space)):
-            study.enqueue_trial(dict(zip((key for key, *_ in config.space), values, strict=True)))
+            point = dict(zip((key for key, *_ in config.space), values, strict=True))
+            study.enqueue_trial(point, skip_if_exists=True)
     sampler = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
     study.sampler = sampler(seed=config.seed + len(study.trials))  # a resumed study draws anew
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
@@ -125,21 +144,27 @@ def _open(config: ConfigDict, workdir: Path) -> optuna.Study:
 
 
 def _distributions(config: ConfigDict) -> dict[str, optuna.distributions.BaseDistribution]:
-    def one(kind: str, *values):
-        if kind == "choice":
-            return optuna.distributions.CategoricalDistribution(values)
-        return optuna.distributions.FloatDistribution(*values, log=kind == "log")
+    return {key: _distribution(kind, values) for key, kind, *values in config.space}
 
-    return {key: one(kind, *values) for key, kind, *values in config.space}
+
+def _distribution(kind: str, values: Sequence[Any]) -> optuna.distributions.BaseDistribution:
+    if kind == "choice":
+        return optuna.distributions.CategoricalDistribution(values)
+    return optuna.distributions.FloatDistribution(*values, log=kind == "log")
 
 
 def _left(config: ConfigDict, study: optuna.Study) -> int:
     """Trials still to be run; those cut off by a stop do not count."""
-    continued = {trial.user_attrs.get("continues") for trial in study.trials}
+    continued = _continued(study)
     waiting = optuna.trial.TrialState.WAITING
     done = [t for t in study.trials if t.number not in continued and t.state != waiting]
     grid = math.prod(len(values) for _, _, *values in config.space)
     return (grid if config.sampler == "grid" else config.trials) - len(done)
+
+
+def _continued(study: optuna.Study) -> set[int]:
+    """The trials cut off by a stop, whose places others have taken."""
+    return {trial.user_attrs["continues"] for trial in study.trials if "continues" in trial.user_attrs}
 
 
 def _completed(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -148,7 +173,7 @@ def _completed(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def _report(config: ConfigDict, study: optuna.Study, workdir: Path) -> None:
     """Rewrites table.md and sweep.png from what the study holds."""
-    continued = {trial.user_attrs.get("continues") for trial in study.trials}
+    continued = _continued(study)
     keys = [key for key, *_ in config.space]
     rows = []
     for trial in study.trials:
@@ -166,18 +191,38 @@ def _report(config: ConfigDict, study: optuna.Study, workdir: Path) -> None:
     plots.sweep(rows, keys, config.metric, workdir / "sweep.png")
 
 
-def _check(config: ConfigDict) -> None:
+def _check(config: ConfigDict, mesh: Mesh) -> None:
+    """Refuses what cannot be meant; makes the first trial's task and the winner's as they would be made."""
     if config.sampler not in SAMPLERS:
         raise UserError(f"config.sampler={config.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
     if not config.run.get("validation"):
         raise UserError("a sweep chooses on the validation split; set config.run.validation, for example to 0.1")
-    for key, kind, *values in config.space:
-        parent = config.run
-        for name in key.split("."):
-            if not isinstance(parent, ConfigDict) or name not in parent:
-                raise UserError(f"config.space names {key}, which config.run does not have")
-            parent = parent[name]
-        if kind not in ("log", "uniform", "choice") or len(values) < 1 or (kind != "choice" and len(values) != 2):
-            raise UserError(f"config.space: {key} needs 'log' or 'uniform' with low and high, or 'choice' with values")
-        if config.sampler == "grid" and kind != "choice":
-            raise UserError(f"config.space: a grid needs 'choice' and its values for {key}, not {kind!r}")
+    if not config.metric.startswith("val_") or config.metric.endswith(LOWER_IS_BETTER):
+        raise UserError(f"config.metric={config.metric!r}: choose one of the validation split that is to be large")
+    for entry in config.space:
+        _check_space(config, entry)
+    if not all(isinstance(entry, Sequence) and len(entry) == 2 for entry in config.winner):
+        raise UserError(f"config.winner={config.winner!r} must hold (key, value) pairs")
+    first = {key: values[0] for key, _, *values in config.space}
+    for changed in (_of_trial(config, first), _of_winner(config, first)):
+        meshes.check_batch_size(changed.batch_size, mesh)
+        train.check(changed, task.make(changed, mesh))
+
+
+def _check_space(config: ConfigDict, entry: Any) -> None:
+    match entry:
+        case [str() as key, "log" | "uniform" as kind, low, high]:
+            values = [low, high]
+        case [str() as key, "choice" as kind, _, *_]:
+            values = entry[2:]
+        case _:
+            forms = "(key, 'log' or 'uniform', low, high) nor (key, 'choice', value, ...)"
+            raise UserError(f"config.space: {entry!r} is neither {forms}")
+    if config.sampler == "grid" and kind != "choice":
+        raise UserError(f"config.space: a grid needs 'choice' and its values for {key}, not {kind!r}")
+    for value in values:
+        configs.changed(config.run, {key: value})
+    try:
+        _distribution(kind, values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.space: {entry!r}: {error}") from None

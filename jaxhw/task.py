@@ -88,6 +88,9 @@ class Task(Protocol):
         Called on every process before the loop, with the variables that the run starts or resumes with.
         """
 
+    def finite(self, params: PyTree) -> jax.Array:
+        """[] bool: whether the weights may be evaluated and saved; without it, all must be finite. Traced."""
+
     def after_update(self, params: PyTree, model_state: PyTree, step: jax.Array) -> PyTree:
         """The model_state that follows the step's updated parameters (a moving average of them, say).
 

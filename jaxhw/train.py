@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jaxhw import checkpoint, metrics, optim, start
+from jaxhw import checkpoint, files, metrics, optim, start
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
@@ -54,7 +54,7 @@ def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree],
 
 
 class Diverged(UserError):
-    """The loss is not finite any more."""
+    """The loss or the weights are not finite any more."""
 
 
 def run(
@@ -72,18 +72,22 @@ def run(
       stop: that of a caller who has more to do after this run and must know if it was asked to stop; else its own.
 
     Returns:
-      The contents of results.json; empty when the run was asked to stop (SIGTERM, Ctrl-C) and has saved itself.
+      The contents of results.json, those that are there if the run is finished; empty when the run was asked to stop
+      (SIGTERM, Ctrl-C) and has saved itself.
 
     Raises:
-      Diverged: the loss is not finite.
+      Diverged: the loss or the weights are not finite.
       UserError: the workdir belongs to another config, the disk is full.
     """
     began = time.perf_counter()
-    abstract = _check(config, task)
+    abstract = check(config, task)
     weights = start.pretrained(task, config, abstract, workdir)
     first = jax.process_index() == 0
     if first:
         configs.claim(workdir, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
+    if (workdir / "results.json").exists():
+        return json.loads((workdir / "results.json").read_text())
+    if first:
         task.describe(workdir)
     checkpoints = checkpoint.Checkpoints(workdir)
     state = start.begin(task, config, mesh, checkpoints, abstract)
@@ -127,6 +131,7 @@ class _Loop:
         self.eval_every = self.config.eval_every or epoch
         self.checkpoint_every = self.config.checkpoint_every or epoch
         self.stages = start.stages(self.task)
+        self.finite = jax.jit(getattr(self.task, "finite", _finite))
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
 
     def run(self, state: TrainState, first: int) -> TrainState:
@@ -153,7 +158,7 @@ class _Loop:
         return state
 
     def _grow(self, state: TrainState, done: int) -> TrainState:
-        self._check_finite(state)
+        self._check_weights(state)
         started = time.perf_counter()
         state = start.grow(self.task, self.config.optim, state, self.stages.index(done) + 1, self.mesh)
         self.logged_at += time.perf_counter() - started
@@ -191,7 +196,7 @@ class _Loop:
         return state.replace(averages=jax.tree.map(jnp.copy, self.zeros))
 
     def _evaluate(self, state: TrainState, done: int) -> None:
-        self._check_finite(state)
+        self._check_weights(state)
         started = time.perf_counter()
         numbers = self.task.evaluate(state.variables)
         self._write(done, numbers)
@@ -202,7 +207,7 @@ class _Loop:
         self.logged_at += time.perf_counter() - started  # the throughput is that of training alone
 
     def _save(self, state: TrainState, done: int) -> None:
-        self._check_finite(state)
+        self._check_weights(state)
         started = time.perf_counter()
         self.checkpoints.save(done, state)
         self.logged_at += time.perf_counter() - started
@@ -214,13 +219,28 @@ class _Loop:
     def _check_finite(self, state: TrainState) -> None:
         bad = int(state.averages.bad_step)
         if bad >= 0:
-            self.checkpoints.wait()
-            good = self.checkpoints.path()
-            saved = f"the last good checkpoint is {good}" if good else "no checkpoint was written before it"
-            raise Diverged(f"the loss is not finite at step {bad + 1}; {saved}; lower optim.lr or set optim.clip_norm")
+            self.checkpoints.drop(bad)  # the loss is that of the weights before the step
+            raise self._diverged(f"the loss is not finite at step {bad + 1}")
+
+    def _check_weights(self, state: TrainState) -> None:
+        """What the last update made of the weights shows in the next step's loss only; here it must be known now."""
+        self._check_finite(state)
+        if not self.finite(state.params):
+            raise self._diverged(f"the weights are not finite after step {int(state.step)}")
+
+    def _diverged(self, what: str) -> Diverged:
+        self.checkpoints.wait()
+        good = self.checkpoints.path()
+        saved = f"the last good checkpoint is {good}" if good else "there is no good checkpoint before it"
+        return Diverged(f"{what}; {saved}; lower optim.lr or set optim.clip_norm")
 
 
-def _check(config: ConfigDict, task: Task) -> TrainState:
+def _finite(params: PyTree) -> jax.Array:
+    """[] bool: whether the parameters' norm is finite; where it overflows, no loss would be finite either."""
+    return jnp.isfinite(optax.tree.norm(params))
+
+
+def check(config: ConfigDict, task: Task) -> TrainState:
     """Refuses bad options before anything is written; returns the state's shapes."""
     for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
         if config[name] < least:
@@ -241,5 +261,5 @@ def _finish(task, config, mesh, state, workdir: Path, seconds: float) -> dict[st
         **task.finish(state.variables, workdir),
     }
     if jax.process_index() == 0:
-        (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        files.write(workdir / "results.json", json.dumps(results, indent=2) + "\n")
     return results

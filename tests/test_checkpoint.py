@@ -36,6 +36,15 @@ def test_the_newest_two_stay(tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*")) == ["step_2", "step_3"]
 
 
+def test_a_checkpoint_is_dropped(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, STATE)
+    checkpoints.drop(2)
+    checkpoints.drop(7)
+    assert checkpoints.latest() == 1 and not (tmp_path / "checkpoints" / "step_2").exists()
+
+
 def test_an_incomplete_checkpoint_is_not_seen(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, STATE)

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from ml_collections import ConfigDict
 
@@ -49,12 +51,46 @@ def test_overrides_take_the_types_of_what_they_replace(file):
         (["--config=c.py", "--config.optim=3"], "config.optim=3"),
         (["--config=c.py", "--bogus=1"], "bogus"),
         (["--config=c.py", "word"], "unexpected argument 'word'"),
+        (["--config"], "no config given"),
     ],
 )
 def test_errors_are_one_line(file, argv, message):
     with pytest.raises(UserError) as caught:
         parse(*argv)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not str(caught.value).startswith("ValueError")
+
+
+def test_the_file_may_follow_after_a_space(file):
+    assert parse("--config", "c.py", "--config.seed", "3", "--workdir", "x")[0].seed == 3
+
+
+def test_a_file_imports_its_neighbours_wherever_they_lie(tmp_path, monkeypatch):
+    """As in an installed package, of which no folder of configs is on the path."""
+    folder = tmp_path / "installed" / "configs"
+    folder.mkdir(parents=True)
+    (folder / "first_of_two.py").write_text(FILE)
+    (folder / "second_of_two.py").write_text("from configs import first_of_two\nget_config = first_of_two.get_config\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert parse(f"--config={folder}/second_of_two.py")[0].task == "toy"
+    assert sys.path == before
+
+
+SWEEP = """
+from jaxhw import config, sweep
+def get_config():
+    return sweep.default_config(config.base("toy"))
+"""
+
+
+def test_a_config_for_another_command_is_refused_with_its_name(file, tmp_path):
+    (tmp_path / "s.py").write_text(SWEEP)
+    assert configs.parse(["--config=c.py"], "task")[0].task == "toy"
+    with pytest.raises(UserError, match=r"s\.py is no config for jaxhw train: use jaxhw sweep"):
+        configs.parse(["--config=s.py"], "task")
+    with pytest.raises(UserError, match=r"c\.py is no config for jaxhw study: use jaxhw train"):
+        configs.parse(["--config=c.py"], "bases")
 
 
 def test_a_config_file_with_an_error_says_which(tmp_path):
@@ -105,7 +141,7 @@ def test_a_file_is_no_workdir(tmp_path):
     with pytest.raises(UserError, match="is no workdir"):
         configs.load(tmp_path / "weights.pth" / "config.json")
     for workdir in (tmp_path / "weights.pth", tmp_path / "weights.pth" / "below"):
-        with pytest.raises(UserError, match="is a file or lies beneath one"):
+        with pytest.raises(UserError, match=r"cannot make the folder .*; choose another --workdir"):
             configs.claim(workdir, configs.base("toy"))
 
 

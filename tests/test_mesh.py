@@ -33,6 +33,8 @@ def test_a_mesh_takes_the_first_devices():
 def test_the_batch_must_divide():
     with pytest.raises(UserError, match="batch_size=12 cannot be divided among 8 devices"):
         meshes.check_batch_size(12, meshes.make_mesh())
+    with pytest.raises(UserError, match="batch_size=-8 must be at least 1"):
+        meshes.check_batch_size(-8, meshes.make_mesh())
     meshes.check_batch_size(16, meshes.make_mesh())
 
 

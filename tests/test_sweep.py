@@ -75,6 +75,30 @@ def test_a_grid_tries_every_combination(tmp_path):
     assert tried == {(lr, wd) for lr in (0.01, 0.1) for wd in (0.0, 0.1, 0.2)}
 
 
+def test_a_grid_that_was_cut_off_while_it_was_queued_is_completed(tmp_path, monkeypatch):
+    space = (("optim.lr", "choice", 0.01, 0.1), ("optim.weight_decay", "choice", 0.0, 0.1))
+    config = sweep_config(sampler="grid", space=space, prune=False)
+    enqueue, calls = optuna.Study.enqueue_trial, []
+
+    def killed(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        enqueue(self, *args, **kwargs)
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path)
+    assert len(study(tmp_path).trials) == 2
+    assert run(config, tmp_path)
+    assert sorted(tuple(t.params.values()) for t in study(tmp_path).trials) == [
+        (0.01, 0.0),
+        (0.01, 0.1),
+        (0.1, 0.0),
+        (0.1, 0.1),
+    ]
+
+
 def test_it_stops_and_resumes_the_trial_that_was_running(tmp_path):
     """Three evaluations a trial: the fifth is the second of trial 1. It continues from its checkpoint."""
     Interrupted.at = 5
@@ -89,6 +113,41 @@ def test_it_stops_and_resumes_the_trial_that_was_running(tmp_path):
     assert len({tuple(t.params.values()) for t in trials}) == 6
     lines = (tmp_path / "trials" / sweep.label(before[1].params) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines if "val_score" in line] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("call", ["enqueue_trial", "tell"])
+def test_a_trial_that_was_cut_off_is_queued_once(tmp_path, monkeypatch, call):
+    """Also where the process is killed before it is queued again, or before the first attempt is called failed."""
+    Interrupted.at = 2
+    assert not run(sweep_config(prune=False, sampler="random"), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, call, lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(sweep_config(prune=False, sampler="random"), tmp_path)
+    Interrupted.at = None
+    assert run(sweep_config(prune=False, sampler="random"), tmp_path)
+    assert [t.user_attrs.get("continues") for t in study(tmp_path).trials].count(0) == 1 and len(rows(tmp_path)) == 6
+
+
+def test_a_stop_in_the_last_evaluation_of_a_trial_stops_the_sweep(tmp_path):
+    """Three evaluations a trial and one at its end: the trial is done, no other begins."""
+    Interrupted.at = 4
+    assert not run(sweep_config(prune=False), tmp_path)
+    assert [t.state.name for t in study(tmp_path).trials] == ["COMPLETE"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_no_trial_follows_the_winner(tmp_path):
+    assert run(sweep_config(trials=1), tmp_path)
+    assert run(sweep_config(trials=1), tmp_path)
+    with pytest.raises(UserError, match="has chosen its winner; for more trials choose another --workdir"):
+        run(sweep_config(trials=2), tmp_path)
+    assert len(study(tmp_path).trials) == 1
+
+
+def test_a_metric_that_no_evaluation_has_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"metric='val_scoer' is none of the evaluation's: val_error, val_score"):
+        run(sweep_config(metric="val_scoer"), tmp_path)
 
 
 def test_bad_trials_are_pruned_and_diverging_ones_fail(tmp_path, monkeypatch):
@@ -107,9 +166,22 @@ def test_bad_trials_are_pruned_and_diverging_ones_fail(tmp_path, monkeypatch):
     ("changes", "message"),
     [
         ({"sampler": "gird"}, "choose one of grid, random, tpe"),
-        ({"space": (("optim.lrr", "log", 1e-3, 1.0),)}, "names optim.lrr, which config.run does not have"),
-        ({"space": (("optim.lr", "lgo", 1e-3, 1.0),)}, "optim.lr needs 'log'"),
-        ({"space": (("optim.lr", "log", 1e-3),)}, "optim.lr needs 'log'"),
+        ({"space": (("optim.lrr", "log", 1e-3, 1.0),)}, "no key optim.lrr"),
+        ({"space": (("optim.lr", "lgo", 1e-3, 1.0),)}, "is neither (key, 'log'"),
+        ({"space": (("optim.lr", "log", 1e-3),)}, "is neither (key, 'log'"),
+        ({"space": (("optim.lr", "choice"),)}, "is neither (key, 'log'"),
+        ({"space": ("optim.lr",)}, "is neither (key, 'log'"),
+        ({"space": (("optim.lr", "uniform", 1.0, 0.1),)}, "config.space: ('optim.lr', 'uniform', 1.0, 0.1): "),
+        ({"space": (("optim.lr", "log", 0.0, 0.1),)}, "config.space: ('optim.lr', 'log', 0.0, 0.1): "),
+        ({"space": (("optim.lr", "choice", 0.1, "x"),)}, "config.optim.lr='x'"),
+        ({"winner": (("epoch", 3.0),)}, "no key epoch"),
+        ({"winner": ("epochs", 3.0)}, "must hold (key, value) pairs"),
+        ({"winner": (("optim.name", "unknown"),)}, "optim.name is 'unknown'"),
+        ({"run": {"optim": {"name": "unknown"}}}, "optim.name is 'unknown'"),
+        ({"run": {"log_every": 0}}, "log_every=0 must be at least 1"),
+        ({"run": {"batch_size": -8}}, "batch_size=-8 must be at least 1"),
+        ({"metric": "val_loss"}, "that is to be large"),
+        ({"metric": "score"}, "of the validation split"),
         ({"sampler": "grid"}, "a grid needs 'choice'"),
         ({"run": {"validation": 0.0}}, "chooses on the validation split"),
     ],

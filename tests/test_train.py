@@ -93,10 +93,12 @@ def test_lines_after_the_last_checkpoint_are_written_once(whole, tmp_path):
     assert without_clock(lines) == without_clock(whole[2])
 
 
-def test_a_finished_run_is_not_trained_again(whole):
+def test_a_finished_run_is_left_alone(whole, monkeypatch):
     workdir, results, lines = whole
+    monkeypatch.setattr(metrics, "revision", lambda: "that of another day")
     again, lines_again = run(workdir, optim={"ema": 0.9})
-    assert lines_again == lines and again["val_error"] == results["val_error"]
+    assert lines_again == lines and again == results
+    assert json.loads((workdir / "results.json").read_text()) == results
 
 
 def test_the_step_is_traced_once(tmp_path, monkeypatch):
@@ -115,17 +117,35 @@ def test_the_step_donates_its_state():
     assert state.params["w"].is_deleted()
 
 
-def test_no_step_waits_for_the_host(tmp_path):
-    """Between logs nothing is fetched: the step runs under a guard against device-to-host transfers."""
-    config, mesh = toy_config(), meshes.make_mesh(1)
-    task = Toy(config, mesh)
-    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
-    step = train.make_step(task, config.optim)
-    batches = [meshes.put_rows(task.batch(i), mesh) for i in range(3)]
-    with jax.transfer_guard("disallow"):
-        for batch in batches:
-            state, _ = step(state, batch)
-    assert int(state.step) == 3
+def fetches(monkeypatch, workdir, steps):
+    """How often a run that logs, evaluates and saves at its end only has a device's array brought to the host."""
+    seen = []
+
+    def counted(function):
+        return lambda *args, **kwargs: (seen.append(function), function(*args, **kwargs))[1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "device_get", counted(jax.device_get))
+        kind = type(jnp.zeros(()))
+        for name in ("__array__", "__bool__", "__float__", "__index__", "__int__", "item", "tolist"):
+            patch.setattr(kind, name, counted(getattr(kind, name)))
+        run(workdir, steps=steps, log_every=100, eval_every=100, checkpoint_every=100)
+    return len(seen)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_no_step_waits_for_the_host(tmp_path, monkeypatch, waits):
+    """What a run fetches does not depend on its length, but where each step's loss is looked at (which must show)."""
+    if waits:
+        make_step = train.make_step
+
+        def looking(*args):
+            step = make_step(*args)
+            return lambda *args: (result := step(*args), float(result[1]))[0]
+
+        monkeypatch.setattr(train, "make_step", looking)
+    short, long = (fetches(monkeypatch, tmp_path / str(steps), steps) for steps in (3, 9))
+    assert short > 0 and long - short == (6 if waits else 0)
 
 
 def test_eight_devices_give_what_one_gives(tmp_path):
@@ -193,8 +213,26 @@ def test_nan_names_the_step_and_the_good_checkpoint(tmp_path):
 
 
 def test_nan_before_any_checkpoint(tmp_path):
-    with pytest.raises(UserError, match="not finite at step 2; no checkpoint was written"):
+    with pytest.raises(UserError, match="not finite at step 2; there is no good checkpoint"):
         run(tmp_path, type("Nan", (Toy,), {"nan_from": 1}))
+
+
+def test_a_checkpoint_is_good_if_the_step_after_it_is(tmp_path):
+    """What step 19 starts from has no finite loss: the checkpoint after step 18 goes."""
+    with pytest.raises(train.Diverged, match=r"not finite at step 19; the last good checkpoint is .*step_12;"):
+        run(tmp_path, type("Nan", (Toy,), {"nan_from": 18}))
+    assert int(final_state(tmp_path)["step"]) == 12
+
+
+@pytest.mark.parametrize("steps", [1, 30])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, steps):
+    """The first update throws them out, and of one step no other tells."""
+    huge = {"name": "sgd", "lr": 1e30}
+    for _ in range(2):
+        with pytest.raises(train.Diverged, match="weights are not finite after step 1; there is no good checkpoint"):
+            run(tmp_path, steps=steps, checkpoint_every=1, eval_every=1, optim=huge)
+        assert not checkpoint.exists(tmp_path) and not (tmp_path / "results.json").exists()
+        assert not any("val_error" in line for line in metrics.read(tmp_path / "metrics.jsonl"))
 
 
 def test_a_workdir_of_another_config_is_refused(whole):
@@ -209,6 +247,16 @@ def test_intervals_are_checked_before_anything_is_written(tmp_path, name, value)
     with pytest.raises(UserError, match=f"config.{name}={value} must be at least"):
         run(tmp_path / "run", **{name: value})
     assert not (tmp_path / "run").exists()
+
+
+def test_the_average_of_the_weights_holds_the_model_state_too(whole):
+    """The toy's counts its steps: 1, 2, ... 30, averaged from 0 with the decay min(0.9, (1 + t) / (10 + t))."""
+    average = 0.0
+    for t in range(30):
+        average += (1 - min(0.9, (1 + t) / (10 + t))) * (t + 1 - average)
+    state = final_state(whole[0])
+    assert float(state["model_state"]["seen"]) == 30
+    assert float(state["ema"]["model_state"]["seen"]) == pytest.approx(average, rel=1e-5)
 
 
 def test_ema_follows_the_closed_form(tmp_path):

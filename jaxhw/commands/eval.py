@@ -8,6 +8,7 @@ jaxhw eval --workdir=runs/vit --dataset=folder:pictures --out=elsewhere
 import argparse
 from pathlib import Path
 
+from jaxhw import files
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
@@ -15,32 +16,36 @@ from jaxhw.main import set_up
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--workdir, --split, --dataset, --out."""
+    other = "another data set with the same classes, cut as for training: of a folder without test/, a fifth is scored"
     parser.add_argument("--workdir", type=Path, required=True, help="the run")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="which images (default: test)")
-    parser.add_argument("--dataset", default="", help="another data set with the same classes")
+    parser.add_argument("--dataset", default="", help=other)
     parser.add_argument("--out", type=Path, help="where the confusion matrix goes (default: the workdir)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints the numbers; writes the confusion matrix and the accuracy of each class."""
+    if args.dataset and not args.out:
+        raise UserError("--dataset needs --out=DIR: the workdir keeps the scores of the run's own data set")
     set_up()
     from jaxhw.checkpoint import restore_variables
     from jaxhw.vision.classify import Classify, read_config, read_labels, save_scores
 
-    config = read_config(args.workdir)
+    config, labels = read_config(args.workdir), read_labels(args.workdir)
+    mesh, names = meshes.make_mesh(), labels["names"]
     with config.unlocked():
         config.dataset = args.dataset or config.dataset
+        config.image_size = labels["image_size"]
         config.test = args.split == "test"
-    mesh = meshes.make_mesh()
-    names = read_labels(args.workdir)["names"]
+        config.batch_size += -config.batch_size % mesh.size  # the run may have had fewer devices
     task = Classify(config, mesh)
     if task.names != names:
         raise UserError(f"{config.dataset} has other classes than the run ({len(task.names)} against {len(names)})")
     if args.split not in task.splits:
         raise UserError(f"{args.workdir} held out no validation split (its config.validation is 0)")
-    scores = task.score(restore_variables(args.workdir, meshes.replicated(mesh)), args.split)
     out = args.out or args.workdir
-    out.mkdir(parents=True, exist_ok=True)
+    files.make_folder(out, "--out")
+    scores = task.score(restore_variables(args.workdir, meshes.replicated(mesh)), args.split)
     save_scores(scores, names, out, args.split)
     for name, value in scores.numbers(args.split).items():
         print(f"{name:16} {value:.4f}")

@@ -16,12 +16,13 @@ TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the config's flags and --workdir are all it takes."""
+    """Names the config's flags and --workdir, which are all it takes."""
+    parser.usage = f"{configs.USAGE} --workdir=DIR"
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs or continues the study; prints its table."""
-    config, rest = configs.parse(args.flags, workdir="")
+    config, rest = configs.parse(args.flags, "bases", workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the study goes with --workdir=DIR")
     set_up()

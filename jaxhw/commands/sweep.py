@@ -16,16 +16,16 @@ TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the config's flags and --workdir are all it takes."""
+    """Names the config's flags and --workdir, which are all it takes."""
+    parser.usage = f"{configs.USAGE} --workdir=DIR"
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs or continues the sweep."""
-    config, rest = configs.parse(args.flags, workdir="")
+    config, rest = configs.parse(args.flags, "space", workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the sweep goes with --workdir=DIR")
     set_up()
     mesh = meshes.make_mesh(config.run.mesh.data)
-    meshes.check_batch_size(config.run.batch_size, mesh)
     if not sweep.run(config, mesh, Path(rest["workdir"]).expanduser()):
         print("stopped; the same command continues")

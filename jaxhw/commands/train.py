@@ -5,13 +5,15 @@ jaxhw train --config=configs/vit.py --workdir=runs/vit --config.optim.lr=0.001
 
 import argparse
 
+from jaxhw import config as configs
 from jaxhw import main
 
 TAKES_CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the config's flags are read by :mod:`jaxhw.main`."""
+    """Names the config's flags, which :mod:`jaxhw.main` reads."""
+    parser.usage = f"{configs.USAGE} --workdir=DIR"
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ Everything runs on the device inside the jitted step. Each image has its own key
 operations are in ``geometry``, ``filters``, ``color`` and ``autoaugment``; ``mixing`` combines the augmented images.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,14 +75,14 @@ def check(options: Mapping[str, Any]) -> None:
             raise UserError(f"augment.{name} is {value!r}: use one of {', '.join(_CHOICES[name])}")
         if name in ("erasing", "mix_probability", "label_smoothing") and not 0 <= value <= 1:
             raise UserError(f"augment.{name} is {value}: use a number from 0 to 1")
-        if name in ("pad", "mixup", "cutmix", "randaugment_n") and value < 0:
-            raise UserError(f"augment.{name} is {value}: use a number from 0 on")
+        if name in ("pad", "mixup", "cutmix", "randaugment_n") and not 0 <= value < math.inf:
+            raise UserError(f"augment.{name} is {value}: use a finite number from 0 on")
     if not 0 <= options["randaugment_magnitude"] < autoaugment.BINS:
         raise UserError(f"augment.randaugment_magnitude is {options['randaugment_magnitude']}: use 0 to 30")
     scale, jitter = tuple(options["crop_scale"]), tuple(options["jitter"])
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
         raise UserError(f"augment.crop_scale is {scale}: use two shares of the area, such as (0.08, 1.0)")
-    if len(jitter) != 4 or min(jitter) < 0 or jitter[3] > 0.5:
+    if len(jitter) != 4 or not all(0 <= value < math.inf for value in jitter) or jitter[3] > 0.5:
         raise UserError(f"augment.jitter is {jitter}: use (brightness, contrast, saturation, hue), the hue at most 0.5")
 
 

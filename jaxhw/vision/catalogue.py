@@ -7,6 +7,7 @@ takes three times as long. The decoded pixels of a set that is kept in memory ar
 import io
 import math
 import os
+import re
 import tempfile
 import zipfile
 
@@ -54,7 +55,7 @@ def describe(name: str, image_size: int | None, data_dir: str | None) -> tuple[l
     root = root_of(data_dir)
     try:
         builder = find(name, root) or tfds.builder(name, data_dir=root)
-    except tfds.core.DatasetNotFoundError:
+    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError):  # no such set, version, configuration
         raise UserError(f"tfds:{name} is neither prepared in {root} nor known to TensorFlow Datasets") from None
     return list(builder.info.features[supervised_keys(builder)[1]].names), chosen_size(builder, image_size)
 
@@ -98,10 +99,16 @@ def find_or_prepare(name: str, root: str) -> tfds.core.DatasetBuilder:
 
 
 def find(name: str, root: str) -> tfds.core.DatasetBuilder | None:
+    """The set `name` prepared under `root`, or None; UserError for what TFDS cannot read as a name."""
+    stem = re.split("[/:]", name)[0]
+    if stem != stem.lower():
+        raise UserError(f"tfds:{name} is no name: they are in lower case, as tfds:{stem.lower()}")
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
     except tfds.core.DatasetNotFoundError:
         return None
+    except ValueError:
+        raise UserError(f"tfds:{name} is no name: use tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:VERSION") from None
 
 
 def existing_split(builder: tfds.core.DatasetBuilder, split: str) -> str:

@@ -1,19 +1,19 @@
 """Supervised classification, from scratch or from other weights: the task of configs/vit.py and configs/finetune.py."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
+from jaxhw import files, plots
 from jaxhw import mesh as meshes
-from jaxhw import plots
 from jaxhw.errors import UserError
 from jaxhw.vision import augment, datasets, loader, mixing, models, splits, weights
 from jaxhw.vision.evaluate import Evaluator, Scores
@@ -141,9 +141,14 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
     """(training set, {"val", "test"} as far as the config wants them).
 
     The validation split is cut from the fraction of the training set that is used at all: no label beyond it is seen.
+
+    Raises:
+      UserError: as ``datasets.load`` does; a set has fewer than two classes or images without a label.
     """
     where, held_out = config.data_dir or None, {}
     train = datasets.load(config.dataset, "train", config.image_size or None, where)
+    if len(train.names) < 2:
+        raise UserError(f"{config.dataset} has one class, {train.names[0]}: there is nothing to tell it from")
     if config.fraction != 1:
         train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
     if config.validation:
@@ -151,12 +156,16 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
         train, held_out["val"] = train.subset(kept), train.subset(cut)
     if config.test:
         held_out["test"] = datasets.load(config.dataset, "test", train.image_size, where)
+    for name, split in {"train": train, **held_out}.items():
+        if split.labels.min() < 0:
+            other = "; set config.test=False" if name == "test" else ""
+            raise UserError(f"the {name} split of {config.dataset} has images without a label{other}")
     return train, held_out
 
 
 def write_labels(workdir: Path, names: list[str], image_size: int) -> None:
     """Writes labels.json, the mapping from labels to classes; :func:`read_labels` reads it."""
-    (workdir / "labels.json").write_text(json.dumps({"names": names, "image_size": image_size}, indent=2) + "\n")
+    files.write(workdir / "labels.json", json.dumps({"names": names, "image_size": image_size}, indent=2) + "\n")
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -175,10 +184,14 @@ def read_labels(workdir: Path) -> dict[str, Any]:
         return json.loads((workdir / "labels.json").read_text())
     except FileNotFoundError:
         raise UserError(f"{workdir} is no workdir of a classification run: it has no labels.json") from None
+    except ValueError:
+        raise UserError(f"{workdir / 'labels.json'} is damaged: the run's own command writes it anew") from None
 
 
 def save_scores(scores: Scores, names: list[str], folder: Path, split: str) -> None:
-    """Writes ``{split}_confusion.png`` and ``{split}_classes.json`` (class -> accuracy, best first)."""
+    """Writes ``{split}_confusion.png`` and ``{split}_classes.json`` (class -> accuracy, best first; null: no image)."""
     plots.confusion_matrix(scores.confusion, names, folder / f"{split}_confusion.png")
-    pairs = sorted(zip(names, scores.per_class().tolist(), strict=True), key=lambda pair: -np.nan_to_num(pair[1]))
-    (folder / f"{split}_classes.json").write_text(json.dumps(dict(pairs), indent=2) + "\n")
+    pairs = zip(names, scores.per_class().tolist(), strict=True)
+    classes = {name: None if math.isnan(accuracy) else accuracy for name, accuracy in pairs}
+    classes = dict(sorted(classes.items(), key=lambda pair: -1 if pair[1] is None else pair[1], reverse=True))
+    files.write(folder / f"{split}_classes.json", json.dumps(classes, indent=2) + "\n")

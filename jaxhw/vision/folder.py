@@ -11,7 +11,7 @@ from jaxhw.vision.images import LazyImages, fit, fits
 from jaxhw.vision.splits import split_validation
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-TEST_FOLDERS = ("test", "val", "validation")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 def load_folder(root: str, split: str, image_size: int | None, memory_limit: int | None):

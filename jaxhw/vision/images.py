@@ -14,7 +14,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Turns any mode into 8-bit RGB, upright by its EXIF orientation.
 
     Transparency is composited on white. 16-bit grey keeps its upper 8 bits, where PIL's own conversion would clip.
+
+    Raises:
+        ValueError: the pixels are floating-point numbers, of which nothing says what is white.
     """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # "I;16" and its byte orders, and "I", in which PIL holds some 16-bit files
         grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)

@@ -88,6 +88,10 @@ class Linear:
         like = shapes["model_state"]["backbone"]
         return {"model_state": {"backbone": weights.load(self.config.init_from, like, self.config.normalise)}}
 
+    def finite(self, params: PyTree) -> jax.Array:
+        """One head is enough: those whose rate is too high for them leave the others alone."""
+        return jnp.isfinite(jax.vmap(optax.tree.norm)(params["head"])).any()
+
     def features(self, variables: PyTree, images: jax.Array) -> jax.Array:
         """uint8 images [b, h, w, 3] -> [b, d]; ``variables`` are the backbone's."""
         pixels = self.backbone.normalise(images.astype(jnp.float32) / 255)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxhw.errors import UserError
 from jaxhw.vision import catalogue
-from jaxhw.vision.datasets import load
+from jaxhw.vision.datasets import describe, load
 
 
 def encoded(image: np.ndarray, kind: str = "PNG") -> io.BytesIO:
@@ -147,6 +147,17 @@ def test_a_set_that_is_not_prepared(data_dir):
         load("tfds:mnist", "train", data_dir=str(data_dir))
     with pytest.raises(UserError, match="tfds build nonsense"):
         load("tfds:nonsense", "train", data_dir=str(data_dir))
+
+
+@pytest.mark.parametrize(
+    "name", ["no such", "toy-x", "../toy", "toy/a/b", "TOY", "Toy:1.0.0", "mnist:9.9.9", "mnist/x"]
+)
+@pytest.mark.parametrize("read", [load, describe])
+def test_what_is_no_name(data_dir, name, read):
+    with pytest.raises(UserError) as error:
+        read(f"tfds:{name}", **({"split": "train"} if read is load else {}), data_dir=str(data_dir))
+    assert str(error.value).startswith(f"tfds:{name} is ") and "\n" not in str(error.value)
+    assert not name.startswith("T") or str(error.value).endswith("tfds:toy")
 
 
 def test_a_set_that_only_tensorflow_reads(data_dir):

@@ -10,7 +10,18 @@ from jaxhw import mesh as meshes
 from jaxhw import metrics, train
 from jaxhw.checkpoint import restore_variables
 from jaxhw.errors import UserError
-from jaxhw.vision.classify import Classify, Predictor, default_config
+from jaxhw.vision import datasets
+from jaxhw.vision.classify import (
+    Classify,
+    Predictor,
+    default_config,
+    load_splits,
+    read_labels,
+    save_scores,
+    write_labels,
+)
+from jaxhw.vision.datasets import Dataset
+from jaxhw.vision.evaluate import Scores
 
 
 def config_of(name="vit", **changes):
@@ -81,13 +92,39 @@ def test_ema_is_what_is_evaluated(tmp_path):
     assert task.score(variables, "test").numbers("test")["test_loss"] == pytest.approx(results["test_loss"])
 
 
-def test_the_batch_statistics_move_and_the_average_of_the_weights_holds_them(tmp_path):
+def test_the_batch_statistics_move():
     config, mesh = config_of("resnet18", batch_size=8), meshes.make_mesh(1)
     task = Classify(config, mesh)
     params, state = task.init(jax.random.key(0))
     _, (new, _) = jax.jit(task.loss)(params, state, task.batch(0), jax.random.key(1))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state, new)
     assert set(state) == {"batch_stats"} and all(jax.tree.leaves(moved))
+
+
+def test_a_class_without_images_is_null(tmp_path):
+    confusion = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 0]])
+    save_scores(Scores(confusion, 6, 1.0), ["a", "b", "c"], tmp_path, "test")
+    text = (tmp_path / "test_classes.json").read_text()
+    assert json.loads(text) == {"a": 0.75, "c": 0.0, "b": None} and list(json.loads(text)) == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize(("split", "advice"), [("train", ""), ("test", "; set config.test=False")])
+def test_images_without_a_label_are_refused(monkeypatch, split, advice):
+    def load(spec, which, image_size, where):
+        labels = np.array([0, 1, -1 if which == split else 1], np.int32)
+        return Dataset(labels, ["a", "b"], 8, np.zeros((3, 8, 8, 3), np.uint8), np.arange(3))
+
+    monkeypatch.setattr(datasets, "load", load)
+    with pytest.raises(UserError, match=f"the {split} split of digits has images without a label{advice}$"):
+        load_splits(config_of())
+
+
+def test_torn_labels_are_one_line(tmp_path):
+    write_labels(tmp_path, ["a", "b"], 8)
+    assert read_labels(tmp_path) == {"names": ["a", "b"], "image_size": 8}
+    (tmp_path / "labels.json").write_text('{"names": ["a"')
+    with pytest.raises(UserError, match=r"labels\.json is damaged"):
+        read_labels(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +140,8 @@ def test_the_batch_statistics_move_and_the_average_of_the_weights_holds_them(tmp
         ({"model": {"patch": 3}}, "patch"),
         ({"model": {"pool": "max"}}, "pool"),
         ({"augment": {"crop": "centre"}}, "augment.crop"),
+        ({"augment": {"mixup": float("nan")}}, "augment.mixup is nan"),
+        ({"augment": {"jitter": (0.0, float("nan"), 0.0, 0.0)}}, "augment.jitter"),
         ({"optim": {"name": "adma"}}, "adma"),
         ({"optim": {"schedule": "linear"}}, "linear"),
     ],

@@ -123,7 +123,7 @@ def test_folder_without_splits_is_cut_by_class(tmp_path):
     np.testing.assert_array_equal(everything(test)[:, 0, 0, 0], level[test.labels])
 
 
-@pytest.mark.parametrize("other", ["test", "val", "validation"])
+@pytest.mark.parametrize("other", ["test", "val", "valid", "validation"])
 def test_folder_with_splits(tmp_path, other):
     fill(tmp_path / "train", ["cat", "dog"], count=4)
     fill(tmp_path / other, ["cat", "dog"], count=2)
@@ -179,6 +179,12 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     grey = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
     pixels = one_image(tmp_path, Image.fromarray(grey))
     np.testing.assert_array_equal(pixels, np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, -1))
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    """Whether 1 or 255 is white is anyone's guess."""
+    with pytest.raises(UserError, match=r"cannot read image .*: its pixels are floating-point numbers; save it with"):
+        one_image(tmp_path, Image.fromarray(np.full((8, 8), 0.5, np.float32)), "a.tif")
 
 
 def test_exif_orientation(tmp_path):

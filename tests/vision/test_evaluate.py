@@ -44,8 +44,15 @@ def test_scores_equal_scikit_learn_on_every_image(data, devices, batch_size):
 
 
 def test_nan_logits_are_wrong(data):
-    scores = Evaluator(logits, CLASSES, 16, meshes.make_mesh(1))({"params": np.full((48, CLASSES), np.nan, "f")}, data)
-    assert scores.top5 == 0
+    """Those of every class, or of one alone; the sums over all images stay."""
+    evaluator = Evaluator(logits, CLASSES, 16, meshes.make_mesh(1))
+    for column in (slice(None), 3):
+        weights = np.zeros((48, CLASSES), "f")
+        weights[:, column] = np.nan
+        scores = evaluator({"params": weights}, data)
+        assert np.trace(scores.confusion) == 0 and scores.images == N
+        assert scores.numbers("test")["test_accuracy"] == 0 and not np.nan_to_num(scores.per_class()).any()
+    assert evaluator({"params": np.full((48, CLASSES), np.nan, "f")}, data).top5 == 0
 
 
 def test_a_class_without_images_has_no_accuracy(data):

@@ -18,6 +18,7 @@ def count(config, classes, size=32):
     [
         ({"name": "resnet18"}, 100, 11_227_812),
         ({"name": "resnet18", "stem": "cifar"}, 100, 11_220_132),
+        ({"name": "resnet34"}, 1000, 21_797_672),
         ({"name": "resnet50"}, 1000, 25_557_032),
         ({"name": "resnet50"}, None, 23_508_032),
         ({"name": "vit"}, 100, 11_139_844),

@@ -1,0 +1,41 @@
+"""What a process that dies while it writes leaves behind, and folders that cannot be made."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxhw import files, metrics
+from jaxhw.errors import UserError
+
+
+def die(self, target):
+    """In the place of Path.replace: the text is written, but under its other name."""
+    raise KeyboardInterrupt
+
+
+def test_a_file_is_the_old_one_or_the_new(tmp_path, monkeypatch):
+    files.write(tmp_path / "a.json", "old")
+    files.write(tmp_path / "a.json", "new")
+    assert (tmp_path / "a.json").read_text() == "new" and len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        files.write(tmp_path / "a.json", "newer")
+    assert (tmp_path / "a.json").read_text() == "new"
+
+
+def test_a_kill_while_a_run_resumes_keeps_its_numbers(tmp_path, monkeypatch):
+    text = '{"step": 5, "time": 1.0, "loss": 2.0}\n'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        metrics.Writer(tmp_path, step=5)
+    assert (tmp_path / "metrics.jsonl").read_text() == text
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    for _ in range(2):
+        files.make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/x")):
+        with pytest.raises(UserError, match=r"cannot make the folder .*: [A-Z].*; choose another --out"):
+            files.make_folder(folder, "--out")
