@@ -44,21 +44,19 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         shape = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, shape) if self.use_scale else 1.0
-        bias = self.param("bias", init.zeros, shape) if self.use_bias else 0.0
+        scale = self.param("scale", self.scale_init, shape) if self.use_scale else jnp.ones(shape)
+        bias = self.param("bias", init.zeros, shape) if self.use_bias else jnp.zeros(shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:
             return (x - mean.value) * (jax.lax.rsqrt(var.value + self.epsilon) * scale) + bias
-        axes = tuple(range(x.ndim - 1))
-        batch_mean = jnp.mean(x, axes)
-        batch_var = jnp.mean(jnp.square(x - batch_mean), axes)
+        y, batch_mean, batch_var = layers.batch_norm(x, scale, bias, self.epsilon)
         if not self.is_initializing():
             count = x.size // x.shape[-1]
             unbiased = batch_var * (count / max(count - 1, 1))
             mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
             var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
-        return (x - batch_mean) * (jax.lax.rsqrt(batch_var + self.epsilon) * scale) + bias
+        return y
 
 
 class BasicBlock(nn.Module):

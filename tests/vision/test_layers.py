@@ -59,6 +59,21 @@ def test_matmul():
     close(values_and_gradients(layers.matmul, x, w), values_and_gradients(jnp.dot, x, w))
 
 
+@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
+def test_batch_norm(shape):
+    def plain(x, scale, bias):
+        mean, var = x.mean(axes), x.var(axes)
+        return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+    axes = tuple(range(len(shape) - 1))
+    x = 3 + jax.random.normal(jax.random.key(0), shape)
+    scale, bias = jnp.array([1.0, 0.5, -2.0]), jnp.array([0.0, 1.0, 2.0])
+    ours = values_and_gradients(lambda *args: layers.batch_norm(*args)[0], x, scale, bias)
+    close(ours, values_and_gradients(plain, x, scale, bias))
+    _, mean, var = layers.batch_norm(x, scale, bias)
+    close((mean, var), (x.mean(axes), x.var(axes)))
+
+
 def test_attention():
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 2, 5, 4))
 
