@@ -18,10 +18,10 @@ again), and rays are drawn from all pixels: those that meet no occupied voxel co
 
 What the CPU variants change: fewer and shorter steps (the coarse grid's samples are a voxel apart); 1e-3 as the
 threshold on weights below which a sample gets no colour (1e-4); a colour network of 64 wide layers (128); doubling
-after hundreds of steps, without the paper's decay of density there, which thousands of steps make good but hundreds do
-not; the fine grid starts with the coarse one's density, and at an opacity of 2e-3 (1e-2) where that has none; and,
-since a 400 px picture of an object from all sides has no use for what only a few cameras see, a coarse box that half of
-the cameras see.
+after hundreds of steps, in lego and fox without the paper's decay of density there, which thousands of steps make good
+but hundreds do not; the fine grid starts with the coarse one's density, and at an opacity of 2e-3 (1e-2) where that has
+none; and, since a 400 px picture of an object from all sides has no use for what only a few cameras see, a coarse box
+that half of the cameras see.
 """
 
 from jaxhw.nerf import task
@@ -51,7 +51,6 @@ def demo(config):
     model.update(
         {"coarse_steps": 250, "grow_at": (100, 250), "tighten_every": 200, "widths": (64, 64), "inherit": True}
     )
-    model.decay = 0.0
     model.coarse.update(
         {"voxels": 48**3, "stride": 1.0, "alpha": 1e-3, "blocks": 12.0, "samples": 60.0, "shaded": 60.0}
     )
