@@ -7,8 +7,8 @@ On two CPU cores, seed 0, held-out test views:
 
 | variant | scene | time | result |
 |---|---|---|---|
-| demo | the procedural scene, 128 px | 99 seconds | 27.49 dB, SSIM 0.951 |
-| lego | Blender's lego at 400 px | 15 minutes | 30.64 dB, SSIM 0.954 |
+| demo | the procedural scene, 128 px | 99 to 105 seconds | 27.49 dB, SSIM 0.951 |
+| lego | Blender's lego at 400 px | 15 minutes | 30.64 dB, SSIM 0.954 (measured with `decay` 1) |
 | fox | a real capture, every 8th picture held out | aim: 15 minutes | not measured yet (aim: 22 dB) |
 
 Without a variant: any bounded scene, for a GPU or TPU, by the paper's recipe: 5,000 coarse and 20,000 fine steps of
