@@ -15,8 +15,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
+from jaxhw import files, metrics, plots, task, train
 from jaxhw import mesh as meshes
-from jaxhw import metrics, plots, task, train
 from jaxhw.errors import UserError
 from jaxhw.process import StopRequest
 
@@ -89,7 +89,7 @@ def report(config: ConfigDict, workdir: Path, missing: Missing) -> None:
         seeds = {seed: {k: result.get(k) for k in config.columns} for seed, result in results.items()}
         runs.append({"run": name, "state": _state(name, seeds, config.seeds, missing), "seeds": seeds})
     view = {key: config[key] for key in ("columns", "curves", "points", "x")} | {"runs": runs}
-    (workdir / "study.json").write_text(json.dumps(view, indent=2) + "\n")
+    files.write(workdir / "study.json", json.dumps(view, indent=2) + "\n")
     lines = [["run", *(column.replace("_", " ") for column in config.columns), "state"]]
     lines.append(["---"] * len(lines[0]))
     lines += [[r["run"], *(show(c, _values(r, c)) for c in config.columns), r["state"]] for r in runs]

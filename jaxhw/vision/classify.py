@@ -171,8 +171,8 @@ def write_labels(workdir: Path, names: list[str], image_size: int) -> None:
 def read_config(workdir: Path) -> ConfigDict:
     """A classification run's config.json; options younger than the run have their defaults."""
     saved = configs.load(workdir / "config.json")
-    if saved.task != "classify":
-        raise UserError(f"{workdir} is no workdir of a classification run: its task is {saved.task}")
+    if saved.get("task") != "classify":
+        raise UserError(f"{workdir} is no workdir of a classification run: its task is {saved.get('task')}")
     config = default_config(saved.model.name)
     config.update(saved)
     return config
