@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxhw import files
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras import Cameras
 from jaxhw.nerf.scenes import Scene
@@ -31,7 +32,7 @@ def write(scene: Scene, path: Path) -> None:
         "unbounded": scene.unbounded,
         "to_capture": np.asarray(scene.to_capture).tolist(),
     }
-    path.write_text(json.dumps(text) + "\n")
+    files.write(path, json.dumps(text) + "\n")
 
 
 def read(path: Path) -> Scene:

@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, plots
+from jaxhw import checkpoint, files, plots
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
@@ -164,7 +164,7 @@ class Linear:
         if "test" in self.splits:
             results |= self.test(variables, best)
         if jax.process_index() == 0:
-            (workdir / "grid.json").write_text(json.dumps(rows, indent=2) + "\n")
+            files.write(workdir / "grid.json", json.dumps(rows, indent=2) + "\n")
             plots.sweep(rows, ("rate", "l2"), "val_accuracy", workdir / "grid.png")
             plots.curves(workdir / "metrics.jsonl", workdir / "curves.png")
         return results

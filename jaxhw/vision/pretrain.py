@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
+from jaxhw import files, plots
 from jaxhw import mesh as meshes
-from jaxhw import plots
 from jaxhw.errors import UserError
 from jaxhw.vision import augment, datasets, knn, loader, methods, models, monitors, splits, views
 from jaxhw.vision.methods.base import Outputs
@@ -128,7 +128,7 @@ class Pretrain:
         return self.watch(variables)
 
     def describe(self, workdir: Path) -> None:
-        (workdir / "images.json").write_text(json.dumps({"image_size": self.train.image_size}) + "\n")
+        files.write(workdir / "images.json", json.dumps({"image_size": self.train.image_size}) + "\n")
         self.watch.folder = workdir  # for the picture of neighbours, renewed while training
 
     def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
