@@ -58,7 +58,7 @@ def loop_rate(job, config, mesh) -> float:
 
 def main() -> None:
     config, _ = configs.parse(sys.argv[1:])
-    mesh = meshes.make_mesh()
+    mesh = meshes.make_mesh(**config.mesh)
     job = task.make(config, mesh)
     bare, loop = [], []
     for _ in range(ROUNDS):

@@ -12,26 +12,37 @@ import sys
 import turns
 
 WORKLOADS = {"resnet18": ("ResNet-18, torchvision's stem, 32 px", 128), "vit": ("ViT 11.1 M", 64)}
-JAXHW = ("float32", "bfloat16")
+JAXHW = {
+    "resnet18": ("float32", "bfloat16", "float32, 2 devices", "bfloat16, 2 devices"),
+    "vit": ("float32", "bfloat16"),
+}
 TORCH = ("eager", "channels_last", "bf16", "channels_last+bf16", "compile", "compile+bf16")
 
 
 def jaxhw_step(name: str, variant: str, batch: int):
-    """A function that runs one training step and waits for it."""
+    """A function that runs one training step and waits for it.
+
+    On two devices the batch statistics are those of each half, as configs/resnet18.py has them.
+    """
     import jax
     import jax.numpy as jnp
+    import numpy as np
     import optax
 
-    from jaxhw.vision import models
+    from jaxhw import mesh as meshes
+    from jaxhw.vision import models, parts
 
-    model = models.create({"name": name}, 100, 32, variant)
-    x, y = jax.random.uniform(jax.random.key(0), (batch, 32, 32, 3)), jnp.arange(batch) % 100
-    variables = jax.jit(lambda key: model.init(key, x[:1], train=False))(jax.random.key(1))
-    adam = optax.adam(1e-4)
+    dtype, _, divided = variant.partition(", ")
+    mesh = meshes.make_mesh(cpu_devices=2 if divided else 1)
+    model = models.create({"name": name, **({"norm_groups": 2} if divided else {})}, 100, 32, dtype)
+    images = np.random.default_rng(0).random((batch, 32, 32, 3), np.float32)
+    x, y = meshes.put_rows((images, np.arange(batch) % 100), mesh)
+    variables = meshes.on_mesh(lambda: model.init(jax.random.key(1), jnp.asarray(images[:1]), train=False), mesh)
+    adam, apply = optax.adam(1e-4), parts.in_training(model, mesh)
 
     def step(variables, opt_state):
         def loss(params):
-            logits, new = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            logits, new = apply({**variables, "params": params}, x, jax.random.key(2))
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), new
 
         (value, new), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
@@ -39,7 +50,7 @@ def jaxhw_step(name: str, variant: str, batch: int):
         return {"params": optax.apply_updates(variables["params"], updates), **new}, opt_state, value
 
     step = jax.jit(step, donate_argnums=(0, 1))
-    state = variables, adam.init(variables["params"])
+    state = variables, meshes.on_mesh(lambda: adam.init(variables["params"]), mesh)
 
     def run():
         nonlocal state
@@ -81,7 +92,7 @@ def work(system: str, name: str, variant: str) -> None:
 
 
 def measure(name: str, torch_python: str, torch_variants: tuple[str, ...], rounds: int) -> list[turns.Worker]:
-    workers = [turns.Worker(sys.executable, __file__, "jaxhw", name, variant) for variant in JAXHW]
+    workers = [turns.Worker(sys.executable, __file__, "jaxhw", name, variant) for variant in JAXHW[name]]
     workers += [turns.Worker(torch_python, __file__, "PyTorch", name, variant) for variant in torch_variants]
     return turns.take_turns(workers, 5 if name == "resnet18" else 1, rounds)
 

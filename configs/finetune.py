@@ -46,6 +46,8 @@ def seed(config):
     """The report's optimiser is PyTorch's AdamW with its default decay of 0.01; pixels are in [0, 1]."""
     config.epochs = 20.0
     config.batch_size = 128
+    config.eval_every = 0  # every epoch
+    config.model.norm_groups = config.mesh.cpu_devices = 1
     config.normalise = "none"
     config.model.head = "mlp"
     config.optim.update({"name": "adamw", "lr": 1e-4, "weight_decay": 0.01, "schedule": "constant"})

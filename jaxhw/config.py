@@ -44,7 +44,8 @@ def base(task: str) -> ConfigDict:
             "checkpoint_every": 0,
             "init_from": "",
             "optim": optim.default_options(),
-            "mesh": {"data": -1},
+            # data: the devices to use, -1 for all; cpu_devices: those that a CPU counts as
+            "mesh": {"data": -1, "cpu_devices": 1},
         }
     ).lock()
 

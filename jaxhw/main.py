@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> None:
         raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
     workdir = Path(rest["workdir"]).expanduser()
     meshes.start_up()
-    mesh = meshes.make_mesh(config.mesh.data)
+    mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(config.batch_size, mesh)
     results = train.run(task.make(config, mesh), config, mesh, workdir)
     if results and jax.process_index() == 0:

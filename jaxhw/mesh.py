@@ -1,5 +1,6 @@
 """Devices: the mesh that programs run on, where arrays lie on it, and start-up across processes."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -25,17 +26,28 @@ def start_up() -> None:
     jax.distributed.initialize(num_processes=count and int(count), process_id=index and int(index))
 
 
-def make_mesh(data: int = -1) -> Mesh:
+def make_mesh(data: int = -1, cpu_devices: int = 1) -> Mesh:
     """A mesh with the one axis ``data`` over the first ``data`` devices (-1: all of them).
+
+    ``cpu_devices`` is what a CPU counts as, unless the environment or an earlier call in the process has said.
 
     Raises:
       UserError: there are not that many devices.
     """
+    _divide_cpu(cpu_devices)
     devices = jax.devices()
     count = len(devices) if data == -1 else data
     if not 0 < count <= len(devices):
         raise UserError(f"config.mesh.data={data}, but there are {len(devices)} devices; use -1 for all of them")
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def _divide_cpu(devices: int) -> None:
+    if devices < 1:
+        raise UserError(f"config.mesh.cpu_devices={devices} must be at least 1")
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "") and devices > 1:
+        with contextlib.suppress(RuntimeError):  # JAX's backends run already
+            jax.config.update("jax_num_cpu_devices", devices)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

@@ -160,7 +160,7 @@ def _train(config: ConfigDict, there: Path, name: str, stop: StopRequest) -> dic
         configs.claim(there, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
         return json.loads((there / "results.json").read_text())
     print(f"{name}:")
-    mesh = meshes.make_mesh(config.mesh.data)
+    mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(config.batch_size, mesh)
     return train.run(task.make(config, mesh), config, mesh, there, stop=stop)
 

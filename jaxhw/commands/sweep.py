@@ -26,6 +26,6 @@ def run(args: argparse.Namespace) -> None:
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the sweep goes with --workdir=DIR")
     set_up()
-    mesh = meshes.make_mesh(config.run.mesh.data)
+    mesh = meshes.make_mesh(**config.run.mesh)
     if not sweep.run(config, mesh, Path(rest["workdir"]).expanduser()):
         print("stopped; the same command continues")

@@ -15,7 +15,7 @@ from jaxhw import config as configs
 from jaxhw import files, plots
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
-from jaxhw.vision import augment, datasets, loader, mixing, models, splits, weights
+from jaxhw.vision import augment, datasets, loader, mixing, models, parts, splits, weights
 from jaxhw.vision.evaluate import Evaluator, Scores
 
 PyTree = Any
@@ -49,11 +49,14 @@ class Classify:
         self.config = config
         self.train, self.splits = load_splits(config)
         self.names = self.train.names
+        if config.batch_size % config.model.get("norm_groups", 1):
+            raise UserError(f"model.norm_groups={config.model.norm_groups} must divide batch_size={config.batch_size}")
         self.steps_per_epoch = len(self.train.labels) / config.batch_size
         self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
         if self.steps < 1:
             raise UserError("the run has no steps; set config.steps or config.epochs")
         self.predictor = Predictor(config, self.names, self.train.image_size)
+        self.apply = parts.in_training(self.predictor.model, mesh)
         self.groups = HEAD_ALONE if config.frozen else ()
         self.augment = augment.standard(config.augment.to_dict())
         self.evaluator = Evaluator(self.predictor.logits, len(self.names), config.batch_size, mesh)
@@ -80,13 +83,11 @@ class Classify:
         images = self.augment(jax.random.split(image_rng, len(batch["label"])), batch["image"])
         targets = mixing.smooth(batch["label"], len(self.names), options.label_smoothing)
         images, targets = mixing.mix(mix_rng, images, targets, options.mixup, options.cutmix, options.mix_probability)
-        logits, new_state = self.predictor.model.apply(
-            {"params": params, **model_state},
-            self.predictor.normalise(images),
-            train=not self.config.frozen,
-            mutable=list(model_state),
-            rngs={"dropout": dropout_rng},
-        )
+        variables, images = {"params": params, **model_state}, self.predictor.normalise(images)
+        if self.config.frozen:
+            logits, new_state = self.predictor.model.apply(variables, images, train=False), model_state
+        else:
+            logits, new_state = self.apply(variables, images, dropout_rng)
         loss = optax.softmax_cross_entropy(logits, targets).mean()
         accuracy = (logits.argmax(-1) == targets.argmax(-1)).mean()
         return loss, (new_state, {"loss": loss, "accuracy": accuracy})

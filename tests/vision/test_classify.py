@@ -152,3 +152,10 @@ def test_bad_configs_are_one_line_before_anything_is_written(tmp_path, changes, 
         run(tmp_path / "run", config)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_groups_must_divide_the_batch():
+    config = config_of("resnet18", batch_size=8)
+    config.model.norm_groups = 3
+    with pytest.raises(UserError, match="norm_groups=3 must divide batch_size=8"):
+        Classify(config, meshes.make_mesh(1))

@@ -51,3 +51,15 @@ def test_batch_statistics_are_global_over_a_sharded_batch():
     np.testing.assert_allclose(y, (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5), atol=1e-5)
     # PyTorch averages the unbiased variance
     np.testing.assert_allclose(new["batch_stats"]["var"], 0.9 + 0.1 * x.var(axes, ddof=1), rtol=1e-5)
+
+
+def test_groups_are_normalised_by_themselves():
+    x = jax.random.normal(jax.random.key(0), (6, 2, 2, 3)) * jnp.arange(1.0, 7.0)[:, None, None, None]
+    norm = BatchNorm(groups=3)
+    variables = norm.init(jax.random.key(0), x, True)
+    y, new = norm.apply(variables, x, True, mutable=["batch_stats"])
+    halves = [BatchNorm().apply(variables, part, True, mutable=["batch_stats"]) for part in jnp.split(x, 3)]
+    np.testing.assert_allclose(y, jnp.concatenate([y for y, _ in halves]), atol=1e-6)
+    for name in ("mean", "var"):
+        want = np.mean([new["batch_stats"][name] for _, new in halves], 0)
+        np.testing.assert_allclose(new["batch_stats"][name], want, rtol=1e-6)
