@@ -28,8 +28,9 @@ def get_config(variant: str = ""):
     config.optim.update({"name": "sgd", "lr": 0.4, "weight_decay": 5e-4, "schedule": "onecycle"})
     config.augment.update({"crop": "pad", "flip": True, "label_smoothing": 0.1})
     if variant == "long":
-        config.epochs = 50.0
-        config.augment.update({"cutmix": 1.0, "mix_probability": 0.5})
+        config.epochs = 38.0
+        config.image_size, config.earlier_sizes = 48, (32, 32)
+        config.augment.update({"cutmix": 1.0, "mix_probability": 0.25})
     return config
 
 

@@ -31,6 +31,7 @@ def default_config(model: str) -> ConfigDict:
             | {
                 "validation": 0.0,  # fraction of the training set held out, watched while training
                 "test": True,  # evaluate the test split (at the end; while training where validation is 0)
+                "earlier_sizes": (),  # pixels of the training images in earlier, equally long parts of the run
                 "frozen": False,  # train the head alone: the rest keeps its weights and its batch statistics
                 "model": {"name": model, **models.options(model)},
                 "augment": augment.default_options(),
@@ -48,6 +49,7 @@ class Classify:
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.config = config
         self.train, self.splits = load_splits(config)
+        self.sizes = [*(smaller(config, size) for size in config.earlier_sizes), self.train]
         self.names = self.train.names
         if config.batch_size % config.model.get("norm_groups", 1):
             raise UserError(f"model.norm_groups={config.model.norm_groups} must divide batch_size={config.batch_size}")
@@ -74,8 +76,8 @@ class Classify:
     def batch(self, step: int) -> PyTree:
         size = self.config.batch_size
         indices = loader.batch_indices(self.config.seed, step, size, len(self.train.labels))
-        mine = indices[meshes.my_rows(size)]
-        return {"image": self.train.take(mine), "label": self.train.labels[mine]}
+        mine, images = indices[meshes.my_rows(size)], self.sizes[step * len(self.sizes) // self.steps]
+        return {"image": images.take(mine), "label": self.train.labels[mine]}
 
     def loss(self, params, model_state, batch, rng):
         options = self.config.augment
@@ -162,6 +164,15 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
             other = "; set config.test=False" if name == "test" else ""
             raise UserError(f"the {name} split of {config.dataset} has images without a label{other}")
     return train, held_out
+
+
+def smaller(config: ConfigDict, image_size: int) -> datasets.Dataset:
+    """The training set of ``load_splits`` with images of another size (progressive resizing; FastAI's Howard, 2018)."""
+    if config.model.name == "vit":
+        raise UserError("config.earlier_sizes: a ViT's position embedding knows one size; leave it empty")
+    other = config.copy_and_resolve_references()
+    other.update({"image_size": image_size, "test": False})
+    return load_splits(other)[0]
 
 
 def write_labels(workdir: Path, names: list[str], image_size: int) -> None:
