@@ -56,8 +56,8 @@ class Task(Protocol):
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
         """([] loss, (new model_state, metrics)); ``metrics`` are [] floats and hold "loss"."""
 
-    def evaluate(self, variables: PyTree) -> dict[str, float]:
-        """Numbers for the curves while training; ``variables`` is ``TrainState.variables``."""
+    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
+        """Numbers for the curves after ``step`` steps; ``variables`` is ``TrainState.variables``."""
 
     def describe(self, workdir: Path) -> None:
         """Writes what makes the workdir self-contained (labels.json, scene.json) before the first step."""

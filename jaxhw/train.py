@@ -198,7 +198,7 @@ class _Loop:
     def _evaluate(self, state: TrainState, done: int) -> None:
         self._check_weights(state)
         started = time.perf_counter()
-        numbers = self.task.evaluate(state.variables)
+        numbers = self.task.evaluate(state.variables, done)
         self._write(done, numbers)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
         self.bar.write(f"step {done}  epoch {done / self.task.steps_per_epoch:.1f}  {shown}")

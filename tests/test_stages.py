@@ -33,7 +33,7 @@ class Growing(Toy):
     def loss(self, params, model_state, batch, rng):
         return super().loss({"w": params["w"].sum(0)}, model_state, batch, rng)
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         error = jnp.abs(variables["params"]["w"].sum(0) - jnp.arange(4.0)).max()
         return {"val_error": float(error), "rows": float(len(variables["params"]["w"]))}
 
@@ -43,10 +43,10 @@ class Stopping(Growing):
 
     at = 0
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         if int(variables["model_state"]["seen"]) % 1000 == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().evaluate(variables)
+        return super().evaluate(variables, step)
 
 
 def run(workdir, kind=Growing, devices=1, **optimiser):

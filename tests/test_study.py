@@ -30,15 +30,15 @@ class Grown(Toy):
     def pretrained(self, shapes):
         return {"params": {"w": np.array(json.loads(Path(self.config.init_from, "w.json").read_text()))}}
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         Grown.evaluations += 1
         if Grown.evaluations == Grown.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return {"test_accuracy": 1 / (1 + super().evaluate(variables)["val_error"])}
+        return {"test_accuracy": 1 / (1 + super().evaluate(variables, step)["val_error"])}
 
     def finish(self, variables, workdir):
         (workdir / "w.json").write_text(json.dumps(np.asarray(variables["params"]["w"]).tolist()))
-        return self.evaluate(variables)
+        return self.evaluate(variables, self.steps)
 
 
 @pytest.fixture(autouse=True, scope="module")

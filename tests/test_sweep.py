@@ -19,11 +19,11 @@ class Interrupted(Toy):
 
     seen, at = 0, None
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         Interrupted.seen += 1
         if Interrupted.seen == Interrupted.at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().evaluate(variables)
+        return super().evaluate(variables, step)
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,9 @@ def test_a_metric_that_no_evaluation_has_is_one_line(tmp_path):
 
 def test_bad_trials_are_pruned_and_diverging_ones_fail(tmp_path, monkeypatch):
     values = iter([1.0] * 12 + [0.0] * 12)
-    monkeypatch.setattr(Toy, "evaluate", lambda self, variables: {"val_score": next(values, 0.5), "val_error": 1.0})
+    monkeypatch.setattr(
+        Toy, "evaluate", lambda self, variables, step: {"val_score": next(values, 0.5), "val_error": 1.0}
+    )
     assert run(sweep_config(trials=8), tmp_path)
     assert "PRUNED" in {t.state.name for t in study(tmp_path).trials}
     assert any(row[-1] == "pruned" and not math.isnan(float(row[-2])) for row in rows(tmp_path))

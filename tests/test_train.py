@@ -18,11 +18,11 @@ class Signalled(Toy):
 
     at, number, evaluations = 12, signal.SIGTERM, 0
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         self.evaluations += 1
         if self.evaluations * self.config.eval_every == self.at:
             os.kill(os.getpid(), self.number)
-        return super().evaluate(variables)
+        return super().evaluate(variables, step)
 
 
 def run(workdir, kind=Toy, devices=1, **changes):

@@ -43,7 +43,7 @@ class Toy:
         loss = (error**2).mean()
         return loss, ({"seen": model_state["seen"] + 1}, {"loss": loss, "size": jnp.abs(params["w"]).sum()})
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         error = float(jnp.abs(variables["params"]["w"] - jnp.arange(4.0)).max())
         return {"val_error": error, "val_score": -error}
 
@@ -51,5 +51,5 @@ class Toy:
         (workdir / "scene.json").write_text(json.dumps({"rows": 4}))
 
     def finish(self, variables, workdir):
-        tested = {"test_error": self.evaluate(variables)["val_error"]} if self.config.test else {}
-        return self.evaluate(variables) | tested
+        tested = {"test_error": self.evaluate(variables, self.steps)["val_error"]} if self.config.test else {}
+        return self.evaluate(variables, self.steps) | tested

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     mesh, names = meshes.make_mesh(), labels["names"]
     with config.unlocked():
         config.dataset = args.dataset or config.dataset
-        config.image_size = labels["image_size"]
+        config.image_size, config.earlier_sizes = labels["image_size"], ()
         config.test = args.split == "test"
         config.batch_size += -config.batch_size % mesh.size  # the run may have had fewer devices
     task = Classify(config, mesh)

@@ -88,7 +88,7 @@ class Nerf:
         colours = over(batch["colour"], behind)
         return self.field.loss(params, model_state, rays, colours, behind, rays_rng, self.mesh)
 
-    def evaluate(self, variables: PyTree) -> dict[str, float]:
+    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
         """One held-out picture, the next each time; all of them every ``eval_all_every`` steps."""
         _warn(variables["model_state"].get("overflow", 0.0))
         held_out = self.scene.split[self.watched]

@@ -49,7 +49,8 @@ class Classify:
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.config = config
         self.train, self.splits = load_splits(config)
-        self.sizes = [*(smaller(config, size) for size in config.earlier_sizes), self.train]
+        smaller = {size: load_splits(resized(config, size)) for size in set(config.earlier_sizes)}
+        self.parts = [*(smaller[size] for size in config.earlier_sizes), (self.train, self.splits)]
         self.names = self.train.names
         if config.batch_size % config.model.get("norm_groups", 1):
             raise UserError(f"model.norm_groups={config.model.norm_groups} must divide batch_size={config.batch_size}")
@@ -76,8 +77,12 @@ class Classify:
     def batch(self, step: int) -> PyTree:
         size = self.config.batch_size
         indices = loader.batch_indices(self.config.seed, step, size, len(self.train.labels))
-        mine, images = indices[meshes.my_rows(size)], self.sizes[step * len(self.sizes) // self.steps]
-        return {"image": images.take(mine), "label": self.train.labels[mine]}
+        mine, (train, _) = indices[meshes.my_rows(size)], self.part(step)
+        return {"image": train.take(mine), "label": train.labels[mine]}
+
+    def part(self, step: int) -> tuple[datasets.Dataset, dict[str, datasets.Dataset]]:
+        """The training set and the splits at the size that step ``step`` sees."""
+        return self.parts[step * len(self.parts) // self.steps]
 
     def loss(self, params, model_state, batch, rng):
         options = self.config.augment
@@ -94,9 +99,9 @@ class Classify:
         accuracy = (logits.argmax(-1) == targets.argmax(-1)).mean()
         return loss, (new_state, {"loss": loss, "accuracy": accuracy})
 
-    def evaluate(self, variables: PyTree) -> dict[str, float]:
-        watched = "val" if "val" in self.splits else "test"
-        return self.score(variables, watched).numbers(watched) if watched in self.splits else {}
+    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
+        watched, (_, splits) = "val" if "val" in self.splits else "test", self.part(step - 1)
+        return self.evaluator(variables, splits[watched]).numbers(watched) if watched in splits else {}
 
     def score(self, variables: PyTree, split: str) -> Scores:
         """The scores of "val" or "test"."""
@@ -166,13 +171,13 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
     return train, held_out
 
 
-def smaller(config: ConfigDict, image_size: int) -> datasets.Dataset:
-    """The training set of ``load_splits`` with images of another size (progressive resizing; FastAI's Howard, 2018)."""
+def resized(config: ConfigDict, image_size: int) -> ConfigDict:
+    """The config for an earlier part of a run, with images of another size (progressive resizing; Howard, 2018)."""
     if config.model.name == "vit":
         raise UserError("config.earlier_sizes: a ViT's position embedding knows one size; leave it empty")
     other = config.copy_and_resolve_references()
-    other.update({"image_size": image_size, "test": False})
-    return load_splits(other)[0]
+    other.image_size = image_size
+    return other
 
 
 def write_labels(workdir: Path, names: list[str], image_size: int) -> None:

@@ -128,7 +128,7 @@ class Linear:
         # a head whose rate is too high may go to infinity without a word
         return total, (model_state, {"loss": jnp.nanmin(losses.mean(0)), "accuracy": right.mean(0).max()})
 
-    def evaluate(self, variables: PyTree) -> dict[str, float]:
+    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
         accuracies, losses = self.score(variables, "val")
         best = _best(accuracies, losses)
         return {"val_accuracy": float(accuracies[best]), "val_loss": float(losses[best])}

@@ -124,7 +124,7 @@ class Pretrain:
         target = jax.tree.map(lambda old, new: old + rate * (new - old), model_state["target"], online)
         return {**model_state, "target": target}
 
-    def evaluate(self, variables: PyTree) -> dict[str, float]:
+    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
         return self.watch(variables)
 
     def describe(self, workdir: Path) -> None:

@@ -39,10 +39,10 @@ class Stopping(Nerf):
 
     at = 0
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         if int(variables["model_state"]["step"]) == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().evaluate(variables)
+        return super().evaluate(variables, step)
 
 
 def run(workdir, kind=Nerf, **changes):

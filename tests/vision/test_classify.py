@@ -161,6 +161,7 @@ def test_earlier_parts_of_a_run_see_smaller_images_of_the_same_rows():
     for step in (0, 8):
         np.testing.assert_array_equal(task.batch(step)["label"], plain.batch(step)["label"])
     np.testing.assert_array_equal(task.batch(8)["image"], plain.batch(8)["image"])
+    assert [task.part(step - 1)[1]["test"].image_size for step in (1, 3, 4, 9)] == [4, 4, 6, 8]
     with pytest.raises(UserError, match="a ViT's position embedding knows one size"):
         Classify(config_of(earlier_sizes=(4,)), meshes.make_mesh(1))
 

@@ -143,10 +143,10 @@ class Counting(Pixels):
         Counting.extractions += 1  # counts traces, of which a fresh run has one
         return super().features(variables, images)
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, step):
         if not hasattr(Counting, "resumed"):
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().evaluate(variables)
+        return super().evaluate(variables, step)
 
 
 def test_it_resumes_without_computing_features_again(tmp_path):
