@@ -50,7 +50,7 @@ def loop_rate(job, config, mesh) -> float:
         job.steps = config.steps = STEPS + 10
         config.log_every = 10
         config.eval_every = config.checkpoint_every = STEPS + 10
-        job.splits, job.parts = {}, [(job.train, {})]
+        job.splits, job.phases = {}, [(job.train, {})]
         train.run(job, config, mesh, Path(folder))
         lines = metrics.read(Path(folder) / "metrics.jsonl")
     return statistics.median([line["images_per_second"] for line in lines if "images_per_second" in line][1:])

@@ -31,7 +31,7 @@ def default_config(model: str) -> ConfigDict:
             | {
                 "validation": 0.0,  # fraction of the training set held out, watched while training
                 "test": True,  # evaluate the test split (at the end; while training where validation is 0)
-                "earlier_sizes": (),  # pixels of the training images in earlier, equally long parts of the run
+                "earlier_sizes": (),  # pixels of the training images in earlier, equally long phases of the run
                 "frozen": False,  # train the head alone: the rest keeps its weights and its batch statistics
                 "model": {"name": model, **models.options(model)},
                 "augment": augment.default_options(),
@@ -50,15 +50,15 @@ class Classify:
         self.config = config
         self.train, self.splits = load_splits(config)
         smaller = {size: load_splits(resized(config, size)) for size in set(config.earlier_sizes)}
-        self.parts = [*(smaller[size] for size in config.earlier_sizes), (self.train, self.splits)]
+        self.phases = [*(smaller[size] for size in config.earlier_sizes), (self.train, self.splits)]
         self.names = self.train.names
-        if config.batch_size % config.model.get("norm_groups", 1):
-            raise UserError(f"model.norm_groups={config.model.norm_groups} must divide batch_size={config.batch_size}")
         self.steps_per_epoch = len(self.train.labels) / config.batch_size
         self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
         if self.steps < 1:
             raise UserError("the run has no steps; set config.steps or config.epochs")
         self.predictor = Predictor(config, self.names, self.train.image_size)
+        if config.batch_size % config.model.get("norm_groups", 1):
+            raise UserError(f"model.norm_groups={config.model.norm_groups} must divide batch_size={config.batch_size}")
         self.apply = parts.in_training(self.predictor.model, mesh)
         self.groups = HEAD_ALONE if config.frozen else ()
         self.augment = augment.standard(config.augment.to_dict())
@@ -77,12 +77,12 @@ class Classify:
     def batch(self, step: int) -> PyTree:
         size = self.config.batch_size
         indices = loader.batch_indices(self.config.seed, step, size, len(self.train.labels))
-        mine, (train, _) = indices[meshes.my_rows(size)], self.part(step)
+        mine, (train, _) = indices[meshes.my_rows(size)], self.phase(step)
         return {"image": train.take(mine), "label": train.labels[mine]}
 
-    def part(self, step: int) -> tuple[datasets.Dataset, dict[str, datasets.Dataset]]:
+    def phase(self, step: int) -> tuple[datasets.Dataset, dict[str, datasets.Dataset]]:
         """The training set and the splits at the size that step ``step`` sees."""
-        return self.parts[step * len(self.parts) // self.steps]
+        return self.phases[step * len(self.phases) // self.steps]
 
     def loss(self, params, model_state, batch, rng):
         options = self.config.augment
@@ -100,7 +100,7 @@ class Classify:
         return loss, (new_state, {"loss": loss, "accuracy": accuracy})
 
     def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
-        watched, (_, splits) = "val" if "val" in self.splits else "test", self.part(step - 1)
+        watched, (_, splits) = "val" if "val" in self.splits else "test", self.phase(step - 1)
         return self.evaluator(variables, splits[watched]).numbers(watched) if watched in splits else {}
 
     def score(self, variables: PyTree, split: str) -> Scores:
@@ -172,9 +172,11 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
 
 
 def resized(config: ConfigDict, image_size: int) -> ConfigDict:
-    """The config for an earlier part of a run, with images of another size (progressive resizing; Howard, 2018)."""
+    """The config for an earlier phase of a run, with images of another size (progressive resizing; Howard, 2018)."""
     if config.model.name == "vit":
         raise UserError("config.earlier_sizes: a ViT's position embedding knows one size; leave it empty")
+    if not isinstance(image_size, int) or image_size < 1:
+        raise UserError(f"config.earlier_sizes: {image_size!r} is no number of pixels, from 1 on")
     other = config.copy_and_resolve_references()
     other.image_size = image_size
     return other

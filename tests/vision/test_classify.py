@@ -154,20 +154,26 @@ def test_bad_configs_are_one_line_before_anything_is_written(tmp_path, changes, 
     assert not (tmp_path / "run").exists()
 
 
-def test_earlier_parts_of_a_run_see_smaller_images_of_the_same_rows():
+def test_earlier_phases_of_a_run_see_smaller_images_of_the_same_rows():
     config = config_of("resnet18", earlier_sizes=(4, 6), steps=9)
     task, plain = Classify(config, meshes.make_mesh(1)), Classify(config_of("resnet18", steps=9), meshes.make_mesh(1))
     assert [task.batch(step)["image"].shape[1] for step in range(9)] == [4] * 3 + [6] * 3 + [8] * 3
     for step in (0, 8):
         np.testing.assert_array_equal(task.batch(step)["label"], plain.batch(step)["label"])
     np.testing.assert_array_equal(task.batch(8)["image"], plain.batch(8)["image"])
-    assert [task.part(step - 1)[1]["test"].image_size for step in (1, 3, 4, 9)] == [4, 4, 6, 8]
+    assert [task.phase(step - 1)[1]["test"].image_size for step in (1, 3, 4, 9)] == [4, 4, 6, 8]
     with pytest.raises(UserError, match="a ViT's position embedding knows one size"):
         Classify(config_of(earlier_sizes=(4,)), meshes.make_mesh(1))
+    for size in (0, 4.5):
+        with pytest.raises(UserError, match=f"earlier_sizes: {size} is no number of pixels"):
+            Classify(config_of("resnet18", earlier_sizes=(size,)), meshes.make_mesh(1))
 
 
 def test_groups_must_divide_the_batch():
     config = config_of("resnet18", batch_size=8)
     config.model.norm_groups = 3
     with pytest.raises(UserError, match="norm_groups=3 must divide batch_size=8"):
+        Classify(config, meshes.make_mesh(1))
+    config.model.norm_groups = 0
+    with pytest.raises(UserError, match="norm_groups: 0 is not a positive whole number"):
         Classify(config, meshes.make_mesh(1))
