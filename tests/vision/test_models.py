@@ -29,7 +29,7 @@ def test_parameter_counts_of_torchvision_and_vit_pytorch(config, classes, expect
 
 
 def test_options_are_the_defaults_and_create_takes_them():
-    defaults = {"head": "linear", "stem": "torchvision", "width": 64, "zero_init_residual": False}
+    defaults = {"head": "linear", "stem": "torchvision", "width": 64, "zero_init_residual": False, "norm_groups": 1}
     assert models.options("resnet18") == defaults
     assert models.options("vit")["depth"] == 25
     for name in models.MODELS:
