@@ -50,6 +50,14 @@ def base(task: str) -> ConfigDict:
     ).lock()
 
 
+def steps(config: ConfigDict, steps_per_epoch: float) -> int:
+    """The length of a run, by its ``steps`` or ``epochs``; a UserError if it has none."""
+    number = config.steps or round(config.epochs * steps_per_epoch)
+    if number < 1:
+        raise UserError("the run has no steps; set config.steps or config.epochs")
+    return number
+
+
 def parse(argv: Sequence[str], key: str = "", **strings: str) -> tuple[ConfigDict, dict[str, str]]:
     """Reads ``--config=FILE[:variant]``, ``--config.key=value``... and further string flags from ``argv``.
 

@@ -47,7 +47,7 @@ class Nerf:
     unit = "rays"
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
-        self.config, self.mesh, self.steps = config, mesh, config.steps
+        self.config, self.mesh = config, mesh
         _check(config)
         self.scene = scenes.load(config.scene, config.downscale, config.split)
         quality.check_size(self.scene.images.shape[1:3])
@@ -56,9 +56,7 @@ class Nerf:
         self.watched = "val" if len(self.scene.split["val"]) else "test"
         pixels = self.pictures.shape[0] * self.pictures.shape[1] * self.pictures.shape[2]
         self.steps_per_epoch = pixels / config.batch_size
-        self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
-        if self.steps < 1:
-            raise UserError("the run has no steps; set config.steps or config.epochs")
+        self.steps = configs.steps(config, self.steps_per_epoch)
         self.field = fields.create(config.model.to_dict(), self.scene, self.steps, config.seed)
         self.metric_names, self.stages = list(self.field.metric_names), self.field.stages
         self.background = BACKGROUNDS[config.background]

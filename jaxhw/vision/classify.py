@@ -53,9 +53,7 @@ class Classify:
         self.phases = [*(smaller[size] for size in config.earlier_sizes), (self.train, self.splits)]
         self.names = self.train.names
         self.steps_per_epoch = len(self.train.labels) / config.batch_size
-        self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
-        if self.steps < 1:
-            raise UserError("the run has no steps; set config.steps or config.epochs")
+        self.steps = configs.steps(config, self.steps_per_epoch)
         self.predictor = Predictor(config, self.names, self.train.image_size)
         if config.batch_size % config.model.get("norm_groups", 1):
             raise UserError(f"model.norm_groups={config.model.norm_groups} must divide batch_size={config.batch_size}")

@@ -72,9 +72,7 @@ class Linear:
         self.backbone = Backbone(config, size)
         self.extract = Extractor(self.features, config.batch_size, mesh)
         self.steps_per_epoch = len(self.train) / config.batch_size
-        self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
-        if self.steps < 1:
-            raise UserError("the run has no steps; set config.steps or config.epochs")
+        self.steps = configs.steps(config, self.steps_per_epoch)
         self.grid = np.array(list(itertools.product(config.rates, config.l2)), np.float32)  # [g, 2]
         self.data: dict[str, np.ndarray] = {}
 

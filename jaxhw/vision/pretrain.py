@@ -71,9 +71,7 @@ class Pretrain:
         self.networks = Networks({"backbone": self.backbone.model, **heads}, self.method.together)
         check(config, len(self.train))
         self.steps_per_epoch = len(self.train) // config.batch_size
-        self.steps = config.steps or round(config.epochs * self.steps_per_epoch)
-        if self.steps < 1:
-            raise UserError("the run has no steps; set config.steps or config.epochs")
+        self.steps = configs.steps(config, self.steps_per_epoch)
         self.watch = self.make_watch(mesh)
 
     def make_watch(self, mesh: Mesh) -> Watch:
