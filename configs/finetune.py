@@ -36,6 +36,7 @@ def get_config(variant: str = ""):
         config.model.head = "mlp"
     elif variant == "frozen":
         config.frozen = True
+        config.image_size, config.earlier_sizes = 0, ()  # the pictures' own: batch statistics depend on the size
         config.optim.update({"lr": 0.1, "weight_decay": 0.0})  # SimCLR's for a linear head
     elif variant:
         raise ValueError(f"configs/finetune.py has no variant {variant!r}; it has seed, mlp and frozen")
@@ -46,6 +47,7 @@ def seed(config):
     """The report's optimiser is PyTorch's AdamW with its default decay of 0.01; pixels are in [0, 1]."""
     config.epochs = 20.0
     config.batch_size = 128
+    config.image_size, config.earlier_sizes = 0, ()
     config.eval_every = 0  # every epoch
     config.model.norm_groups = config.mesh.cpu_devices = 1
     config.normalise = "none"

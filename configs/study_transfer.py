@@ -37,7 +37,7 @@ def get_config():
     config = study.default_config(bases)
     normalise = config.bases.byol.normalise
     for base in (config.bases.supervised, config.bases.target):
-        base.update({"image_size": 64, "normalise": normalise, "batch_size": 64})
+        base.update({"image_size": 64, "earlier_sizes": (), "normalise": normalise, "batch_size": 64})
         base.optim.lr = 0.1
         base.augment.crop = "resized"
         base.augment.crop_scale = (0.2, 1.0)

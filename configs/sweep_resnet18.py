@@ -14,7 +14,7 @@ def get_config():
     """The grid."""
     config = sweep.default_config(resnet18.get_config())
     config.sampler = "grid"
-    config.space = (("optim.lr", "choice", 0.1, 0.2, 0.4), ("optim.weight_decay", "choice", 5e-4, 1e-3))
+    config.space = (("optim.lr", "choice", 0.3, 0.6, 1.2), ("optim.weight_decay", "choice", 5e-4, 1e-3))
     config.run.validation = 0.1
     config.run.epochs = 4.0
     config.winner = (("validation", 0.0), ("epochs", resnet18.get_config().epochs))

@@ -5,7 +5,6 @@ takes three times as long. The decoded pixels of a set that is kept in memory ar
 """
 
 import io
-import math
 import os
 import re
 import tempfile
@@ -20,7 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from jaxhw.errors import UserError
-from jaxhw.vision.images import LazyImages, fit, fits
+from jaxhw.vision.images import LazyImages, fit, fit_all, fits
 
 CHUNK = 1024  # records in one read: array_record reads a thousand at once ten times as fast as one by one
 
@@ -39,15 +38,13 @@ def load_tfds(name: str, split: str, image_size: int | None, data_dir: str | Non
     image_key, label_key = supervised_keys(builder)
     native = square_size(builder.info.features[image_key].shape)
     size = chosen_size(builder, image_size)
-    shape = (builder.info.splits[split].num_examples, size, size, 3)
-    in_memory = fits(math.prod(shape), memory_limit)
-    path = os.path.join(builder.data_dir, f"jaxhw-{split}.npz") if in_memory and size == native else None
-    arrays = read_cache(path, shape) if path else None
-    if arrays is None:
-        arrays = read_records(builder, split, image_key, label_key, size, in_memory)
-        if path:
-            write_cache(path, *arrays)
-    return *arrays, list(builder.info.features[label_key].names)
+    in_memory = fits(builder.info.splits[split].num_examples * size * size * 3, memory_limit)
+    if in_memory and native and native <= size:
+        images, labels = read_pixels(builder, split, image_key, label_key, native)
+        images = images if size == native else fit_all(images, size)
+    else:
+        images, labels = read_records(builder, split, image_key, label_key, size, in_memory)
+    return images, labels, list(builder.info.features[label_key].names)
 
 
 def describe(name: str, image_size: int | None, data_dir: str | None) -> tuple[list[str], int]:
@@ -137,6 +134,16 @@ def supervised_keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
 def square_size(shape: tuple[int | None, ...]) -> int | None:
     """The side of images of a feature's shape (h, w, channels), None unless they are all one square size."""
     return shape[0] if shape[0] == shape[1] else None
+
+
+def read_pixels(builder, split: str, image_key: str, label_key: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A split's images of one size and labels, from the cache if they are there, else into it."""
+    path = os.path.join(builder.data_dir, f"jaxhw-{split}.npz")
+    arrays = read_cache(path, (builder.info.splits[split].num_examples, size, size, 3))
+    if arrays is None:
+        arrays = read_records(builder, split, image_key, label_key, size, in_memory=True)
+        write_cache(path, *arrays)
+    return arrays
 
 
 def read_records(builder, split: str, image_key: str, label_key: str, size: int, in_memory: bool):

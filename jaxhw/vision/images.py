@@ -68,6 +68,12 @@ class LazyImages:
         return out
 
 
+def fit_all(images: np.ndarray, size: int) -> np.ndarray:
+    """`fit` of every image of uint8 [n, h, w, 3]: uint8 [n, size, size, 3]."""
+    fitted = LazyImages(lambda i: fit(Image.fromarray(images[i]), size), len(images), size)
+    return fitted[np.arange(len(images))]
+
+
 @functools.cache
 def decoding_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")

@@ -113,9 +113,11 @@ def test_varying_sizes_need_an_image_size(data_dir):
     assert even <= {pixels for pixels, _ in content(dataset)}
 
 
-def test_on_disk_reads_the_same(data_dir):
-    memory = load("tfds:toy", "train", data_dir=str(data_dir))
-    disk = load("tfds:toy", "train", data_dir=str(data_dir), memory_limit=0)
+@pytest.mark.parametrize("size", [None, 24, 8])
+def test_on_disk_reads_the_same(data_dir, size):
+    memory = load("tfds:toy", "train", size, data_dir=str(data_dir))
+    disk = load("tfds:toy", "train", size, data_dir=str(data_dir), memory_limit=0)
+    assert memory.images.shape == (12, size or 16, size or 16, 3)
     assert not isinstance(disk.images, np.ndarray)
     np.testing.assert_array_equal(disk.take([11, 0, 5]), memory.take([11, 0, 5]))
     np.testing.assert_array_equal(disk.labels, memory.labels)
@@ -130,6 +132,7 @@ def test_the_cache_is_used_and_a_broken_one_replaced(data_dir, monkeypatch):
     assert content(load("tfds:toy", "train", data_dir=str(data_dir))) == first
     monkeypatch.setattr(catalogue, "read_records", None)
     assert content(load("tfds:toy", "train", data_dir=str(data_dir))) == first
+    assert load("tfds:toy", "train", 24, data_dir=str(data_dir)).image_size == 24
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
