@@ -12,8 +12,8 @@ data or weights cannot be had is a row that says so.
 
     --config=configs/study_pretraining.py:seed      SimCLR by the report's recipe too (configs/simclr.py:seed): days
     --config=configs/study_pretraining.py:good      fine-tuning by the better recipe too (configs/finetune.py)
-    --config=configs/study_pretraining.py:labels    the better recipes with 100 %, 10 % and 1 % of the labels, for as
-                                                    many steps each
+    --config=configs/study_pretraining.py:labels    the better recipes with 100 %, 10 % and 1 % of the labels, in all,
+                                                    0.4 and 0.15 of their steps
 """
 
 from configs import finetune, linear, simclr
@@ -21,7 +21,7 @@ from jaxhw import study
 
 SOURCES = ("ImageNet, supervised", "SimCLR on CIFAR-10", "SimCLR on STL-10", "random")
 TORCH = "hf:timm/resnet18.tv_in1k"
-LABELS = (1.0, 0.1, 0.01)
+LABELS = {1.0: 1.0, 0.1: 0.4, 0.01: 0.15}  # part of the labels -> part of the steps
 
 
 def get_config(variant: str = ""):
@@ -62,14 +62,12 @@ def start(name: str, normalise: str) -> tuple:
 
 
 def labels(config, starts: dict[str, tuple]):
-    """Fine-tuning and the linear probe with a part of the labels, in as many steps as with all of them."""
-    config.bases.finetune.steps = round(config.bases.finetune.epochs * 50_000 / config.bases.finetune.batch_size)
-    config.bases.linear.steps = round(config.bases.linear.epochs * 45_000 / config.bases.linear.batch_size)
-    for fraction in LABELS:
-        for name, changes in starts.items():
-            part = (*changes, ("fraction", fraction))
-            config.runs += (
-                (f"{name}: fine-tuned, {fraction:.0%} of labels", "finetune", (*part, ("eval_every", 1000))),
-            )
-            config.runs += ((f"{name}: linear, {fraction:.0%} of labels", "linear", part),)
+    """Fine-tuning and the linear probe with a part of the labels; the fewer, the more often each is seen."""
+    lengths = {"finetune": 50_000, "linear": 45_000}  # images of an epoch
+    lengths = {base: config.bases[base].epochs * n / config.bases[base].batch_size for base, n in lengths.items()}
+    for fraction, share in LABELS.items():
+        for name, start in starts.items():
+            for base, run in (("finetune", "fine-tuned"), ("linear", "linear")):
+                part = (("fraction", fraction), ("steps", round(share * lengths[base])))
+                config.runs += ((f"{name}: {run}, {fraction:.0%} of labels", base, (*start, *part)),)
     return config
