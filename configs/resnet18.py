@@ -2,10 +2,10 @@
 
     python -m jaxhw.main --config=configs/resnet18.py --workdir=runs/resnet18
 
-20 epochs, the last quarter at 48 pixels: 60.40 % of a tenth of the training set held out, on which the recipe was
-chosen (seed 0); RESULTS.md has what else was tried there.
+20 epochs, the last quarter at 48 pixels, in 29 minutes on two CPU cores: 61.49 % test top-1 (seed 0). The recipe was
+chosen on a tenth of the training set; RESULTS.md has what else was tried there.
 
-    --config=configs/resnet18.py:long    33 epochs, from 32 to 64 pixels; not measured yet
+    --config=configs/resnet18.py:long    33 epochs, from 32 to 64 pixels: 66.93 % of the test set in 70.8 minutes
     --config=configs/resnet18.py:seed    the course report's recipe: 49.49 % after 19 of its 100 epochs
 """
 
