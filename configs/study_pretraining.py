@@ -63,11 +63,11 @@ def start(name: str, normalise: str) -> tuple:
 
 def labels(config, starts: dict[str, tuple]):
     """Fine-tuning and the linear probe with a part of the labels; the fewer, the more often each is seen."""
-    lengths = {"finetune": 50_000, "linear": 45_000}  # images of an epoch
-    lengths = {base: config.bases[base].epochs * n / config.bases[base].batch_size for base, n in lengths.items()}
+    images = {"finetune": 50_000, "linear": 45_000}  # of an epoch with all labels
+    lengths = {base: config.bases[base].epochs * n / config.bases[base].batch_size for base, n in images.items()}
     for fraction, share in LABELS.items():
-        for name, start in starts.items():
+        for name, changes in starts.items():
             for base, run in (("finetune", "fine-tuned"), ("linear", "linear")):
                 part = (("fraction", fraction), ("steps", round(share * lengths[base])))
-                config.runs += ((f"{name}: {run}, {fraction:.0%} of labels", base, (*start, *part)),)
+                config.runs += ((f"{name}: {run}, {fraction:.0%} of labels", base, (*changes, *part)),)
     return config
