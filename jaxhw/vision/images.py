@@ -63,7 +63,7 @@ class LazyImages:
             out[slot] = self._decode(index)
 
         done = decoding_pool().map(put, range(len(indices)), indices)
-        for _ in tqdm(done, "decoding images", len(indices), delay=3, leave=False):
+        for _ in tqdm(done, "preparing images", len(indices), delay=3, leave=False):
             pass
         return out
 
