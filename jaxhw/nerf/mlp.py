@@ -10,10 +10,15 @@ import jax.numpy as jnp
 def positional_encoding(x: jax.Array, frequencies: int) -> jax.Array:
     """x, sin(2^i x), cos(2^i x) for i < `frequencies`: [..., c] -> [..., c (1 + 2 frequencies)].
 
-    Mildenhall et al. 2020, eq. 4, as their code has it: with x itself and without pi.
+    Mildenhall et al. 2020, eq. 4, as their code has it: with x itself and without pi. Each angle comes from the one
+    before by doubling: several times as fast, and right to 2^i times float32's precision, 3e-5 at the tenth frequency.
     """
-    scaled = (x[..., None, :] * 2.0 ** jnp.arange(frequencies)[:, None]).reshape(*x.shape[:-1], -1)
-    return jnp.concatenate([x, jnp.sin(scaled), jnp.cos(scaled)], -1)
+    sines, cosines = [jnp.sin(x)], [jnp.cos(x)]
+    for _ in range(frequencies - 1):
+        s, c = sines[-1], cosines[-1]
+        sines.append(2 * s * c)
+        cosines.append(1 - 2 * s * s)
+    return jnp.concatenate([x, *sines, *cosines], -1)
 
 
 class NerfMLP(nn.Module):
@@ -35,25 +40,34 @@ class NerfMLP(nn.Module):
     def __call__(
         self, positions: jax.Array, directions: jax.Array, noise: jax.Array | float = 0.0
     ) -> tuple[jax.Array, jax.Array]:
-        """[..., 3] positions and unit directions -> (density [...] >= 0, colour [..., 3] in [0, 1]).
+        """Positions [r, s, 3] on rays of unit directions [r, 3] -> (density [r, s] >= 0, colour [r, s, 3] in [0, 1]).
 
-        `noise` [...] is added to the density before its ReLU.
+        `noise` [r, s] is added to the density before its ReLU. The directions' part of the colour's first layer is
+        computed once a ray.
         """
-        encoded = positional_encoding(positions, self.position_frequencies)
+        shape = positions.shape[:-1]
+        encoded = positional_encoding(positions.reshape(-1, 3), self.position_frequencies)
         x = encoded
         for i in range(self.depth):
             x = nn.relu(_dense(self.width, f"layer_{i}")(x))
             if i == self.skip:
                 x = jnp.concatenate([encoded, x], -1)
-        density = nn.relu(_dense(1, "density")(x)[..., 0] + noise)
+        density = nn.relu(_dense(1, "density")(x).reshape(shape) + noise)
         bottleneck = _dense(self.width, "bottleneck")(x)
         encoded = positional_encoding(directions, self.direction_frequencies)
-        x = nn.relu(_dense(self.width // 2, "view")(jnp.concatenate([bottleneck, encoded], -1)))
-        return density, nn.sigmoid(_dense(3, "colour")(x))
+        kernel = self.param("view", _glorot, (self.width + encoded.shape[-1], self.width // 2))
+        bias = self.param("view_bias", nn.initializers.zeros, (self.width // 2,))
+        by_ray = encoded @ kernel[self.width :] + bias
+        x = (bottleneck @ kernel[: self.width]).reshape(*shape, -1) + by_ray[:, None]
+        x = nn.relu(x).reshape(-1, self.width // 2)
+        return density, nn.sigmoid(_dense(3, "colour")(x)).reshape(*shape, 3)
+
+
+_glorot = nn.initializers.glorot_uniform()
 
 
 def _dense(features: int, name: str) -> nn.Dense:
-    return nn.Dense(features, kernel_init=nn.initializers.glorot_uniform(), name=name)
+    return nn.Dense(features, kernel_init=_glorot, name=name)
 
 
 class ColourMLP(nn.Module):

@@ -46,8 +46,8 @@ class Vanilla:
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         keys = dict(zip(("coarse", "fine"), jax.random.split(rng), strict=True))
-        point = jnp.zeros((1, 3))
-        params = {name: self.network.init(key, point, point)["params"] for name, key in keys.items()}
+        points, rays = jnp.zeros((1, 1, 3)), jnp.zeros((1, 3))
+        params = {name: self.network.init(key, points, rays)["params"] for name, key in keys.items()}
         return params, {"step": jnp.zeros((), jnp.int32)}
 
     def loss(
@@ -88,8 +88,7 @@ class Vanilla:
     def _pass(self, params, origins, directions, t, background, rng: jax.Array | None):
         """Colours [r, 3] and weights [r, s] of samples at t [r, s]."""
         points = origins[:, None] + directions[:, None] * t[..., None]
-        spread = jnp.broadcast_to(directions[:, None], points.shape)
         noise = 0.0 if rng is None or not self.noise else self.noise * jax.random.normal(rng, t.shape)
-        density, colours = self.network.apply({"params": params}, points, spread, noise)
+        density, colours = self.network.apply({"params": params}, points, directions, noise)
         weights, behind = volume.weights_from_density(density, volume.lengths(t))
         return volume.composite(weights, colours, behind, background), weights
