@@ -6,18 +6,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+_glorot = nn.initializers.glorot_uniform()
+
 
 def positional_encoding(x: jax.Array, frequencies: int) -> jax.Array:
     """x, sin(2^i x), cos(2^i x) for i < `frequencies`: [..., c] -> [..., c (1 + 2 frequencies)].
 
     Mildenhall et al. 2020, eq. 4, as their code has it: with x itself and without pi. Each angle comes from the one
-    before by doubling: several times as fast, and right to 2^i times float32's precision, 3e-5 at the tenth frequency.
+    before by doubling: faster, and right to 5e-5 at the tenth frequency (errors double too).
     """
     sines, cosines = [jnp.sin(x)], [jnp.cos(x)]
     for _ in range(frequencies - 1):
         s, c = sines[-1], cosines[-1]
         sines.append(2 * s * c)
-        cosines.append(1 - 2 * s * s)
+        cosines.append((c - s) * (c + s))
     return jnp.concatenate([x, *sines, *cosines], -1)
 
 
@@ -61,9 +63,6 @@ class NerfMLP(nn.Module):
         x = (bottleneck @ kernel[: self.width]).reshape(*shape, -1) + by_ray[:, None]
         x = nn.relu(x).reshape(-1, self.width // 2)
         return density, nn.sigmoid(_dense(3, "colour")(x)).reshape(*shape, 3)
-
-
-_glorot = nn.initializers.glorot_uniform()
 
 
 def _dense(features: int, name: str) -> nn.Dense:
