@@ -6,6 +6,7 @@ The course report's figures 1.3 and 1.4: its fine-tuning (configs/finetune.py:se
 (configs/simclr.py, as many steps on either set), the curves over each other in accuracy.png; in table.md also the
 offline linear probe, the nearest neighbours and an MLP head on the frozen backbone. Differences: STL-10 is learnt from
 at 32 pixels, as the target's images are (there at 96); two seeds for every row. Hours on two cores, not measured yet.
+Finished runs of configs/simclr.py can be moved in, as runs/study_pretraining/runs/SimCLR on CIFAR-10/seed0 and so on.
 
 ImageNet's weights come from the Hugging Face hub, STL-10 is downloaded (2.6 GB) where it is not prepared; a run whose
 data or weights cannot be had is a row that says so.
@@ -39,9 +40,9 @@ def get_config(variant: str = ""):
     bases["frozen"].model.head = "mlp"
     config = study.default_config(bases)
     config.seeds = (0, 1)
-    pretraining = config.bases.simclr
-    pretraining.steps = round(pretraining.epochs * 48_000 / pretraining.batch_size)
-    stl10 = (("dataset", "tfds:stl10"), ("split", "unlabelled"), ("image_size", 32), ("knn_dataset", "tfds:stl10"))
+    steps = round(bases["simclr"].epochs * (48_000 // bases["simclr"].batch_size))  # those on CIFAR-10
+    stl10 = (("dataset", "tfds:stl10"), ("split", "unlabelled"), ("knn_dataset", "tfds:stl10"))
+    stl10 += (("image_size", 32), ("steps", steps))
     config.runs = (("SimCLR on CIFAR-10", "simclr", ()), ("SimCLR on STL-10", "simclr", stl10))
     starts = {name: start(name, bases["simclr"].normalise) for name in SOURCES}
     config.columns = ("test_accuracy", "test_knn_accuracy")

@@ -1,16 +1,10 @@
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests import processes
 
 RUN = """
 import jax
@@ -38,22 +32,8 @@ def test_the_batch_must_divide():
     meshes.check_batch_size(16, meshes.make_mesh())
 
 
-def start(workdir, devices, **more):
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
-    code = RUN.format(workdir=str(workdir))
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **flags, **more}, stderr=subprocess.PIPE)
-
-
 def test_two_processes_give_what_one_gives(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    processes = [start(tmp_path / "two", 1, JAX_PROCESS_ID=str(i), **common) for i in range(2)]
-    processes.append(start(tmp_path / "one", 2))
-    for process in processes:
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors.decode()[-3000:]
+    processes.two_and_one(*(["-c", RUN.format(workdir=str(tmp_path / name))] for name in ("two", "one")))
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) > 10
     last = [json.loads(text[-1])["val_error"] for text in lines]
