@@ -10,8 +10,9 @@ Where the recipe comes from (and why):
   projector 512-1024-128 without batch norm: dkobak/simclr-cifar10, the best published run of about this length (kNN
   83.2 % after 100 epochs, with the other stem). SimCLR's own LARS recipe is made for 1000 epochs.
 - Rate 0.12 and T 0.2, where that run has 0.06 and 0.5: 42.3 against 36.7 % kNN of held-out images after two epochs of
-  five. Half the batch, and crops from 0.08, were worse; batch norm in the projector made no difference. AdamW at 1e-3
-  was 1.5 points ahead after five epochs, but leaves large weights, which fine-tuning at a fixed rate hardly moves.
+  five. Half the batch, and crops from 0.08, were worse; batch norm in the projector made no difference (RESULTS.md).
+  AdamW at 1e-3 was 1.5 points ahead after five epochs, but its weights stay as large as they began, where SGD's decay
+  halves them in 13 epochs (at 0.06): fine-tuning at a fixed rate moves them less.
 - Batch 256: at 200 epochs lightly's table has the same accuracy for 128 and 512, and a short run needs its steps.
 - No blur: at 32 pixels there is little to blur (SimCLR, appendix B.9). Pixels stay in [0, 1], as SimCLR's; what starts
   from this run must take them so (config.normalise).
