@@ -55,8 +55,7 @@ class Classify:
         self.steps_per_epoch = len(self.train.labels) / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
         self.predictor = Predictor(config, self.names, self.train.image_size)
-        if config.batch_size % config.model.get("norm_groups", 1):
-            raise UserError(f"model.norm_groups={config.model.norm_groups} must divide batch_size={config.batch_size}")
+        parts.check(config)
         self.apply = parts.in_training(self.predictor.model, mesh)
         self.groups = HEAD_ALONE if config.frozen else ()
         self.augment = augment.standard(config.augment.to_dict())

@@ -5,6 +5,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxhw.vision import parts
 
 PyTree = Any
 
@@ -15,10 +18,12 @@ class Networks:
     Args:
         modules: by name, in their order. Each maps (x, train) to [b, d].
         together: whether the views share their batch statistics (one call) or have their own (a call a view).
+        mesh: where the batch lies.
     """
 
-    def __init__(self, modules: dict[str, nn.Module], together: bool):
+    def __init__(self, modules: dict[str, nn.Module], together: bool, mesh: Mesh):
         self.modules, self.together = modules, together
+        self._apply = {name: parts.in_training(module, mesh) for name, module in modules.items()}
 
     def init(self, rng: jax.Array, image_size: int) -> tuple[PyTree, PyTree]:
         """(parameters, batch statistics) by module; a module without statistics is left out of the latter."""
@@ -45,11 +50,11 @@ class Networks:
 
     def _chain(self, params: PyTree, stats: PyTree, x: jax.Array, rng: jax.Array) -> tuple[dict, PyTree]:
         outputs, new_stats = {}, {}
-        for name, module in self.modules.items():
+        for name, apply in self._apply.items():
             if name not in params:
                 break
             variables = {"params": params[name]} | ({"batch_stats": stats[name]} if name in stats else {})
-            x, new = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": rng})
-            outputs[name] = x
+            outputs[name], new = apply(variables, x, rng)
+            x = outputs[name]
             new_stats |= {name: new["batch_stats"]} if name in stats else {}
         return outputs, new_stats

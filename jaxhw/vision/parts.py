@@ -6,8 +6,18 @@ import flax.linen as nn
 import jax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
+from ml_collections import ConfigDict
+
+from jaxhw.errors import UserError
 
 AXIS = "data"
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError unless the model's parts divide the batch."""
+    groups = config.model.get("norm_groups", 1)
+    if config.batch_size % groups:
+        raise UserError(f"model.norm_groups={groups} must divide batch_size={config.batch_size}")
 
 
 def in_training(model: nn.Module, mesh: Mesh) -> Callable:

@@ -15,7 +15,7 @@ from jaxhw import config as configs
 from jaxhw import files, plots
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
-from jaxhw.vision import augment, datasets, knn, loader, methods, models, monitors, splits, views
+from jaxhw.vision import augment, datasets, knn, loader, methods, models, monitors, parts, splits, views
 from jaxhw.vision.methods.base import Outputs
 from jaxhw.vision.networks import Networks
 from jaxhw.vision.watch import IMAGES, Watch
@@ -68,7 +68,8 @@ class Pretrain:
         views.check_size(config.augment, size)
         self.backbone = Backbone(config, size)
         heads = self.method.heads(models.DTYPES[config.dtype])
-        self.networks = Networks({"backbone": self.backbone.model, **heads}, self.method.together)
+        self.networks = Networks({"backbone": self.backbone.model, **heads}, self.method.together, mesh)
+        parts.check(config)
         check(config, len(self.train))
         self.steps_per_epoch = len(self.train) // config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)

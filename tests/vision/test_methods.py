@@ -34,26 +34,27 @@ def config_of(name, **changes):
     return config
 
 
-def small_networks(method, dtype):
+def small_networks(method, dtype, mesh, norm_groups):
     """A ResNet's stem, a convolution and its batch norm, under the method's own heads."""
-    backbone = ResNet(blocks=(), bottleneck=False, image_size=8, width=4, stem="cifar", dtype=dtype)
-    return Networks({"backbone": backbone, **method.heads(dtype)}, method.together)
+    backbone = ResNet((), False, image_size=8, width=4, stem="cifar", norm_groups=norm_groups, dtype=dtype)
+    return Networks({"backbone": backbone, **method.heads(dtype)}, method.together, mesh)
 
 
-def task_in_double(name, mesh):
+def task_in_double(name, mesh, norm_groups):
     task = Pretrain(config_of(name), mesh)
-    task.networks = small_networks(task.method, jnp.float64)
+    task.networks = small_networks(task.method, jnp.float64, mesh, norm_groups)
     task.views = lambda keys, images: jnp.stack([images / 255, 1 - (images / 255) ** 2], 1).astype(jnp.float64)
     return task
 
 
+@pytest.mark.parametrize("norm_groups", [1, 8])
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_eight_devices_give_the_loss_and_gradient_of_one(name):
+def test_eight_devices_give_the_loss_and_gradient_of_one(name, norm_groups):
     found = []
     with jax.enable_x64(True):
         for devices in (1, 8):
             mesh = meshes.make_mesh(devices)
-            task = task_in_double(name, mesh)
+            task = task_in_double(name, mesh, norm_groups)
             params, state = meshes.on_mesh(lambda task=task: task.init(jax.random.key(0)), mesh)
             batch = meshes.put_rows(task.batch(0), mesh)
             step = jax.jit(jax.value_and_grad(task.loss, has_aux=True))
@@ -71,7 +72,7 @@ def test_eight_devices_give_the_loss_and_gradient_of_one(name):
 def test_views_share_their_batch_statistics_or_not(together):
     images = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
     images[:, 1] += 9
-    networks = Networks({"backbone": MLP((4,), last="norm")}, together)
+    networks = Networks({"backbone": MLP((4,), last="norm")}, together, meshes.make_mesh(1))
     module = networks.modules["backbone"]
     variables = module.init(jax.random.key(0), images[:, 0], train=False)
     stats = {"backbone": variables["batch_stats"]}
@@ -117,8 +118,9 @@ def test_a_step_of_byol_is_byol_pytorchs():
     golden = np.load(Path(__file__).parent.parent / "golden" / "ssl_losses.npz")
     with jax.enable_x64(True):
         config = config_of("byol", method={"hidden": 8, "dim": 5, "tau": 0.9, "tau_schedule": "fixed"})
-        task = Pretrain(config, meshes.make_mesh(1))
-        task.networks = Networks({"backbone": Flat(), **task.method.heads(jnp.float64)}, task.method.together)
+        mesh = meshes.make_mesh(1)
+        task = Pretrain(config, mesh)
+        task.networks = Networks({"backbone": Flat(), **task.method.heads(jnp.float64)}, task.method.together, mesh)
         task.views = lambda keys, images: jnp.stack([images, images[:, :, ::-1] ** 2], 1)
         params, target = torch_tree(golden, "byol/before", ONLINE), torch_tree(golden, "byol/before", TARGET)
         stats = {name: {"bn1": {"mean": jnp.zeros(8), "var": jnp.ones(8)}} for name in ("projector", "predictor")}

@@ -164,6 +164,13 @@ def test_bad_configs_are_one_line_before_anything_is_written(tmp_path, changes, 
     assert not (tmp_path / "run").exists()
 
 
+def test_parts_of_the_batch_must_divide_it():
+    config = default_config("simclr")
+    config.update({"steps": 1, "batch_size": 32, "model": {"norm_groups": 3}})
+    with pytest.raises(UserError, match="norm_groups=3 must divide batch_size=32"):
+        Pretrain(config, meshes.make_mesh(1))
+
+
 def test_another_tasks_workdir_is_refused(tmp_path):
     from jaxhw import config as configs
 
