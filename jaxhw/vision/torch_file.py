@@ -12,6 +12,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -111,30 +112,25 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-class _Dict(OrderedDict):
-    """A state_dict; what was set on it as an attribute (`_metadata`) is ignored."""
+@dataclass(frozen=True)
+class _Type:
+    """The type of a storage, by its name in ``STORAGES``."""
 
-    def __setstate__(self, state: Any) -> None:
-        pass
+    name: str
 
 
-class _Function:
-    """A function that a pickle may call but not change."""
+@dataclass(frozen=True, eq=False)
+class _Storage:
+    """Memory that tensors view: of a file's own arrays only these, whose bounds are known, may be viewed."""
 
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable):
-        self._call = call
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+    array: np.ndarray  # [n]
 
 
 class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can be made to fill the memory
     """``storage``: (dtype, key, number of elements) -> the array [n] of that key."""
+
+    # what is set on an object is ignored: of a state_dict that is `_metadata`, and nothing else may be changed
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: lambda self: self.stack.pop()}
 
     def __init__(self, file: BinaryIO, storage: Callable[[np.dtype, str, int], np.ndarray]):
         super().__init__(file, encoding="utf-8")
@@ -143,28 +139,31 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can 
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in STORAGES:
-            return np.dtype(STORAGES[name])
+            return _Type(name)
         known = {
-            "collections.OrderedDict": _Dict,
-            "torch._utils._rebuild_tensor": _Function(_tensor),  # before PyTorch 0.4
-            "torch._utils._rebuild_tensor_v2": _Function(_tensor),
-            "torch._utils._rebuild_parameter": _Function(lambda data, *_: data),
+            "collections.OrderedDict": OrderedDict,
+            "torch._utils._rebuild_tensor": _tensor,  # before PyTorch 0.4
+            "torch._utils._rebuild_tensor_v2": _tensor,
+            "torch._utils._rebuild_parameter": lambda data, *_: data,
         }
         if f"{module}.{name}" not in known:
             raise UserError(f"holds a {module}.{name}; only tensors are read: save model.state_dict() alone")
         return known[f"{module}.{name}"]
 
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, dtype, key, _, count, *view = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, type_, key, _, count, *view = pid
+        if kind != "storage" or not isinstance(type_, _Type) or any(view):
             raise UserError(f"holds a {kind}, which is no tensor")
         if key not in self.storages:
-            self.storages[key] = self._storage(dtype, key, count)
-        return self.storages[key]
+            self.storages[key] = self._storage(np.dtype(STORAGES[type_.name]), key, count)
+        return _Storage(self.storages[key])
 
 
-def _tensor(storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
+def _tensor(viewed: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
     """A tensor as a view of its storage; strides count elements."""
+    if not isinstance(viewed, _Storage):
+        raise ValueError("a tensor without a storage")
+    storage = viewed.array
     last = offset + sum(stride * (n - 1) for stride, n in zip(strides, shape, strict=True))
     numbers = (offset, *shape, *strides)
     if not all(isinstance(n, int) and n >= 0 for n in numbers) or math.prod(shape) > storage.size:

@@ -182,9 +182,48 @@ def test_every_truncation_and_every_flipped_byte_is_one_line_or_harmless(tmp_pat
                 assert "\n" not in str(error)
 
 
+STORAGE = b"(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI100\ntQ"  # a pickle's instructions: 100 numbers
+
+
+def tensor(viewed, offset, shape, strides):
+    """A pickle's instructions that make a tensor."""
+    numbers = lambda values: b"(" + b"".join(b"I%d\n" % v for v in values) + b"t"
+    head = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    return head + viewed + b"I%d\n" % offset + numbers(shape) + numbers(strides) + b"tR"
+
+
+def state_dict(path, value):
+    """Writes an archive with one storage of 0, 1, ..., 99 and the pickle of {"w": value}."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", b"}S'w'\n" + value + b"s.")
+        archive.writestr("x/data/0", np.arange(100, dtype=np.float32).tobytes())
+    return path
+
+
+def test_a_tensor_views_a_storage_and_no_tensor(tmp_path):
+    """A tensor's own bounds are not those of the memory that it lies in."""
+    inner = tensor(STORAGE, 0, (2, 50), (50, 1))
+    found = torch_file.read(state_dict(tmp_path / "x.pth", inner))
+    np.testing.assert_array_equal(found["w"], np.arange(100).reshape(2, 50))
+    with pytest.raises(UserError, match="a tensor without a storage"):
+        torch_file.read(state_dict(tmp_path / "x.pth", tensor(inner, 1, (99,), (1,))))
+
+
+def test_a_pickle_changes_nothing_that_exists(tmp_path):
+    """BUILD sets an object's state: here another size for all numbers of a type, another shape for a tensor."""
+    state = b"(I3\nS'<'\nNNNI4\nI1\nI0\ntb"
+    with pytest.raises(UserError, match="holds 'w', which is no tensor"):
+        torch_file.read(state_dict(tmp_path / "x.pth", b"ctorch\nBFloat16Storage\n" + state))
+    assert np.dtype(torch_file.STORAGES["BFloat16Storage"]).itemsize == 2
+    whole = tensor(STORAGE, 0, (100,), (1,))
+    found = torch_file.read(state_dict(tmp_path / "x.pth", whole + b"(I1\n(I1000\ntNI00\nS''\ntb"))
+    assert found["w"].shape == (100,)
+
+
 def test_tensors_beyond_their_storage_are_refused():
-    storage = np.arange(6, dtype=np.float32)
-    np.testing.assert_array_equal(torch_file._tensor(storage, 0, (2, 3), (1, 2)), storage.reshape(3, 2).T)
+    array = np.arange(6, dtype=np.float32)
+    storage = torch_file._Storage(array)
+    np.testing.assert_array_equal(torch_file._tensor(storage, 0, (2, 3), (1, 2)), array.reshape(3, 2).T)
     for offset, shape, strides in ((1, (6,), (1,)), (0, (2, 3), (3, 2)), (-1, (2,), (1,)), (0, (10**12,), (0,))):
         with pytest.raises(ValueError, match="does not fit its storage"):
             torch_file._tensor(storage, offset, shape, strides)
