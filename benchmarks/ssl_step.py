@@ -12,13 +12,15 @@ gradient.
 """
 
 import argparse
+import re
 import sys
 import time
 
 import turns
 
 BATCH, IMAGES = 512, 5120
-JAXHW = ("float32", "bfloat16", "float32 on fixed views", "bfloat16 on fixed views")
+JAXHW = ("float32", "bfloat16", "float32, 2 devices", "bfloat16, 2 devices")
+FIXED = "float32, 2 devices"  # the variant that is also timed without augmentation
 TORCH = ("eager", "channels_last", "channels_last+bf16")
 LOSS = ("loss", "product", "loss+gradient", "product+gradient")
 JITTER = (0.4, 0.4, 0.4, 0.1)
@@ -43,11 +45,14 @@ def jaxhw_step(variant: str):
     images = datasets.Dataset(np.zeros(IMAGES, np.int32), ["any"], 32, pixels(), np.arange(IMAGES))
     datasets.load = lambda *args: images
     config = pretrain.default_config("simclr")
-    config.update({"steps": 10**6, "batch_size": BATCH, "dtype": variant.split()[0], "validation": 0.0})
+    dtype, divided = re.match(r"(\w+)(, 2 devices)?", variant).groups()
+    config.update({"steps": 10**6, "batch_size": BATCH, "dtype": dtype, "validation": 0.0})
     config.augment.update({**views.SIMCLR_CIFAR, "blur": (0.5,), "interpolation": "bilinear"})
     config.method.norm = False
     config.optim.update({"name": "adamw", "lr": 3e-4, "weight_decay": 1e-4})
-    mesh = meshes.make_mesh(1)
+    if divided:
+        config.model.norm_groups = config.mesh.cpu_devices = 2
+    mesh = meshes.make_mesh(**config.mesh)
     task = pretrain.Pretrain(config, mesh)
     if "fixed" in variant:
         task.views = lambda keys, images: jnp.stack([images, images], 1).astype(jnp.float32) / 255
@@ -156,7 +161,8 @@ MAKE = {"jaxhw": jaxhw_step, "PyTorch": torch_step, "NT-Xent": loss_step}
 
 def end_to_end(torch_python: str, torch_variants: tuple[str, ...], steps: int, rounds: int) -> str:
     """The table of images a second, and the augmentation's share."""
-    workers = [turns.Worker(sys.executable, __file__, "jaxhw", variant) for variant in JAXHW]
+    ours = (*JAXHW, f"{FIXED} on fixed views")
+    workers = [turns.Worker(sys.executable, __file__, "jaxhw", variant) for variant in ours]
     workers += [turns.Worker(torch_python, __file__, "PyTorch", variant) for variant in torch_variants]
     workers = {worker.names: worker for worker in turns.take_turns(workers, steps, rounds)}
     peers = [BATCH / worker.seconds for (system, _), worker in workers.items() if system == "PyTorch"]
@@ -166,9 +172,8 @@ def end_to_end(torch_python: str, torch_variants: tuple[str, ...], steps: int, r
         rate = BATCH / worker.seconds
         ratio = f"{rate / max(peers):.2f}" if peers else "-"
         lines.append(f"| {system} {variant} | {rate:.1f} | {ratio} | {worker.memory / 1e9:.2f} GB |")
-    for dtype in ("float32", "bfloat16"):
-        whole, bare = (workers["jaxhw", name].seconds for name in (dtype, f"{dtype} on fixed views"))
-        lines.append(f"\nAugmentation takes {1 - bare / whole:.1%} of the step in {dtype}.")
+    whole, bare = (workers["jaxhw", name].seconds for name in (FIXED, f"{FIXED} on fixed views"))
+    lines.append(f"\nAugmentation takes {1 - bare / whole:.1%} of the step in {FIXED}.")
     return "\n".join(lines)
 
 

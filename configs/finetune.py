@@ -10,11 +10,13 @@ init_from it is training from scratch in the same protocol. init_from takes
                                  vit-pytorch's ViT and (--config.model.style=timm) timm's
     hf:timm/resnet18.tv_in1k     the Hugging Face hub
 
-Images must be normalised as the weights expect: --config.normalise=imagenet for torchvision's. A workdir that was
-trained with another normalisation, or another architecture, is refused.
+Images must be normalised as the weights expect. Here they stay in [0, 1], as in the pre-training configs; say
+--config.normalise=imagenet for torchvision's weights. A workdir that was trained with another normalisation, or another
+architecture, is refused.
 
     --config=configs/finetune.py:mlp       with a two-layer head
-    --config=configs/finetune.py:frozen    the head alone; the backbone keeps its weights and batch statistics
+    --config=configs/finetune.py:frozen    the head alone; the backbone keeps its weights and batch statistics (with a
+                                           two-layer head: --config.model.head=mlp)
     --config=configs/finetune.py:seed      the course report's protocol: 20 epochs, AdamW, head 1e-3, backbone 1e-4,
                                            batch 128, MLP head 512-512-100, no augmentation, the test set watched
 
@@ -30,6 +32,7 @@ from configs import resnet18
 def get_config(variant: str = ""):
     """``""`` is the supervised recipe, ``"seed"`` the course report's protocol; ``"mlp"``, ``"frozen"``."""
     config = resnet18.get_config()
+    config.normalise = "none"
     if variant == "seed":
         return seed(config)
     if variant == "mlp":
@@ -50,7 +53,6 @@ def seed(config):
     config.image_size, config.earlier_sizes = 0, ()
     config.eval_every = 0  # every epoch
     config.model.norm_groups = config.mesh.cpu_devices = 1
-    config.normalise = "none"
     config.model.head = "mlp"
     config.optim.update({"name": "adamw", "lr": 1e-4, "weight_decay": 0.01, "schedule": "constant"})
     config.optim.groups = (("head", 10.0),)

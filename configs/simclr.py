@@ -10,7 +10,7 @@ Where the recipe comes from (and why):
   projector 512-1024-128 without batch norm: dkobak/simclr-cifar10, the best published run of about this length (kNN
   83.2 % after 100 epochs, with the other stem). SimCLR's own LARS recipe is made for 1000 epochs.
 - Rate 0.12 and T 0.2, where that run has 0.06 and 0.5: 42.3 against 36.7 % kNN of held-out images after two epochs of
-  five. Half the batch, and crops from 0.08, were worse; batch norm in the projector made no difference (RESULTS.md).
+  five. Half the batch was worse, and with AdamW so were crops from 0.08 and batch norm in the projector (RESULTS.md).
   AdamW at 1e-3 was 1.5 points ahead after five epochs, but its weights stay as large as they began, where SGD's decay
   halves them in 13 epochs (at 0.06): fine-tuning at a fixed rate moves them less.
 - Batch 256: at 200 epochs lightly's table has the same accuracy for 128 and 512, and a short run needs its steps.
@@ -21,7 +21,8 @@ Where the recipe comes from (and why):
 
 The course report's recipe: AdamW 3e-4, T 0.07, five views, batch 512, 90 epochs, made for a GPU (10 hours on two
 cores); no kNN was reported. Differences: here all five views are positives of each other (there, three of four
-positives were pushed away), and the cosine covers the whole run (there it began after ten epochs at the full rate).
+positives were pushed away), the cosine covers the whole run (there it began after ten epochs at the full rate), and a
+twenty-fifth of the images is held out for kNN.
 """
 
 from jaxhw.vision import pretrain, views

@@ -21,6 +21,7 @@ from jaxhw import files, optim
 from jaxhw.errors import UserError
 
 USAGE = "%(prog)s --config=FILE[:VARIANT] [--config.KEY=VALUE ...]"
+FREE = ("mesh.", "checkpoint_every:", "data_dir:")  # keys of a run that no result depends on, as `claim` takes them
 COMMANDS = {"task": "train", "space": "sweep", "bases": "study"}  # by a key that only their configs have
 
 

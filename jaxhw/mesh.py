@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxhw.errors import UserError
 
 PyTree = Any
+_divided = False  # whether `divide_cpu` has said what this process's CPU counts as
 
 
 def start_up() -> None:
@@ -29,25 +30,37 @@ def start_up() -> None:
 def make_mesh(data: int = -1, cpu_devices: int = 1) -> Mesh:
     """A mesh with the one axis ``data`` over the first ``data`` devices (-1: all of them).
 
-    ``cpu_devices`` is what a CPU counts as, unless the environment or an earlier call in the process has said.
+    ``cpu_devices`` is what a CPU counts as, unless the environment has said. A process can divide its CPU once, before
+    it computes anything; whoever needs meshes of several numbers calls ``divide_cpu`` with the largest first.
 
     Raises:
       UserError: there are not that many devices.
     """
-    _divide_cpu(cpu_devices)
-    devices = jax.devices()
+    divide_cpu(cpu_devices)
+    devices = _devices(cpu_devices)
     count = len(devices) if data == -1 else data
     if not 0 < count <= len(devices):
         raise UserError(f"config.mesh.data={data}, but there are {len(devices)} devices; use -1 for all of them")
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
-def _divide_cpu(devices: int) -> None:
+def divide_cpu(devices: int) -> None:
+    """Lets a CPU count as so many devices, unless the environment or an earlier call in the process has said."""
+    global _divided
     if devices < 1:
         raise UserError(f"config.mesh.cpu_devices={devices} must be at least 1")
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "") and devices > 1:
+    said = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if devices > 1 and not said and not _divided and jax.config.jax_num_cpu_devices < 1:
         with contextlib.suppress(RuntimeError):  # JAX's backends run already
             jax.config.update("jax_num_cpu_devices", devices)
+            _divided = True
+
+
+def _devices(cpu_devices: int) -> list[jax.Device]:
+    """All devices; of CPUs that ``divide_cpu`` has divided, as many of each process as are asked for."""
+    if not _divided or jax.default_backend() != "cpu":
+        return jax.devices()
+    return [d for process in range(jax.process_count()) for d in jax.local_devices(process)[:cpu_devices]]
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxhw import checkpoint, files, metrics, plots, task, train
 from jaxhw import config as configs
-from jaxhw import files, metrics, plots, task, train
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.process import StopRequest
@@ -36,8 +36,8 @@ def default_config(bases: Mapping[str, ConfigDict]) -> ConfigDict:
             "runs": (),
             "seeds": (0,),
             "columns": ("test_accuracy",),  # of the table
-            # the figure: curves over epochs of the runs named (all that have accuracies, if none), or, where there
-            # are points (x, run), the columns over x
+            # the figures: curves over epochs of the runs named (all that have accuracies, if neither curves nor
+            # points are named) and, where there are points (x, run), the columns over x
             "curves": (),
             "points": (),
             "x": "",  # the points' axis
@@ -51,14 +51,17 @@ def run(config: ConfigDict, workdir: Path) -> bool:
     Raises:
       UserError: the study contradicts itself, or the workdir is another's; nothing has been written.
     """
-    _check(config)
-    configs.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:"))
+    check(config)
+    free = [f"bases.{base}.{key}" for base in config.bases for key in configs.FREE]
+    configs.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
+    meshes.divide_cpu(max(base.mesh.cpu_devices for base in config.bases.values()))
     missing: Missing = {}
     with StopRequest() as stop:
         for seed, (name, base, changes) in itertools.product(config.seeds, config.runs):
             if stop.asked:
                 return False
             try:
+                _begin_anew(folder(workdir, name, seed))
                 changed = _config(config.bases[base], dict(changes), workdir, name, seed, missing)
                 results = _train(changed, folder(workdir, name, seed), f"{name}, seed {seed}", stop)
             except (UserError, OSError) as error:
@@ -86,8 +89,9 @@ def report(config: ConfigDict, workdir: Path, missing: Missing) -> None:
     runs = []
     for name, *_ in config.runs:
         results = _results(workdir, name, [seed for seed in config.seeds if (name, seed) not in missing])
+        state = _state(name, results, config.seeds, missing)
         seeds = {seed: {k: result.get(k) for k in config.columns} for seed, result in results.items()}
-        runs.append({"run": name, "state": _state(name, seeds, config.seeds, missing), "seeds": seeds})
+        runs.append({"run": name, "state": state, "seeds": seeds})
     view = {key: config[key] for key in ("columns", "curves", "points", "x")} | {"runs": runs}
     files.write(workdir / "study.json", json.dumps(view, indent=2) + "\n")
     lines = [["run", *(column.replace("_", " ") for column in config.columns), "state"]]
@@ -123,6 +127,11 @@ def points(view: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float]
     return series
 
 
+def drawn(view: Mapping[str, Any], run: str) -> bool:
+    """Whether a run's curves are in a study's figures; ``view`` is study.json."""
+    return run in view["curves"] if view["curves"] else not view["points"]
+
+
 def mean_lines(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """The lines of several metrics.jsonl, averaged as far as the shortest goes; None where no run has a number."""
     each = [{(row["step"], *sorted(row)): row for row in rows} for rows in runs]
@@ -147,6 +156,12 @@ def _config(
     return configs.changed(base, {**changes, "seed": seed})
 
 
+def _begin_anew(there: Path) -> None:
+    """Forgets the config of a run that was stopped before it had saved anything."""
+    if not (there / "results.json").exists() and not checkpoint.exists(there):
+        (there / "config.json").unlink(missing_ok=True)
+
+
 def _spelt(source: Path, key: str, there: Path) -> str:
     """The path of a run's source, spelt as the run has it if it has begun: the study may have been moved since."""
     path = there / "config.json"
@@ -157,7 +172,7 @@ def _spelt(source: Path, key: str, there: Path) -> str:
 def _train(config: ConfigDict, there: Path, name: str, stop: StopRequest) -> dict[str, Any]:
     """One run's results; empty if it was stopped."""
     if (there / "results.json").exists():
-        configs.claim(there, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
+        configs.claim(there, config, ignore=configs.FREE)
         return json.loads((there / "results.json").read_text())
     print(f"{name}:")
     mesh = meshes.make_mesh(**config.mesh)
@@ -182,22 +197,23 @@ def _values(row: Mapping[str, Any], column: str) -> list[float]:
 
 
 def _state(name: str, results: dict[int, Any], seeds: tuple[int, ...], missing: Missing) -> str:
+    """How far a run is, why not further, and what its results say of themselves ("collapsed": true)."""
+    told = sorted({key for result in results.values() for key, value in result.items() if value is True})
     if len(results) == len(seeds):
-        return "done" if len(seeds) == 1 else f"{len(seeds)} seeds"
+        return "; ".join(("done" if len(seeds) == 1 else f"{len(seeds)} seeds", *told))
     counted = f"{len(results)} of {len(seeds)} seeds" if results else ""
     why = next((missing[name, seed] for seed in seeds if (name, seed) in missing), "" if counted else "to come")
     why = why if len(why) <= LONGEST else f"{why[:LONGEST]}..."
-    return "; ".join(filter(None, (counted, why.replace("|", "/"))))
+    return "; ".join(filter(None, (counted, why.replace("|", "/"), *told)))
 
 
 def _draw(view: Mapping[str, Any], workdir: Path) -> None:
     if view["points"]:
         plots.points(points(view), view["x"], workdir / "points.png")
-        return
     lines = {
         row["run"]: mean_lines([metrics.read(there / "metrics.jsonl") for there in folders(workdir, row)])
         for row in view["runs"]
-        if row["run"] in view["curves"] or not view["curves"]
+        if drawn(view, row["run"])
     }
     lines = {
         name: rows for name, rows in lines.items() if any("val_accuracy" in r or "test_accuracy" in r for r in rows)
@@ -206,7 +222,8 @@ def _draw(view: Mapping[str, Any], workdir: Path) -> None:
         plots.compare(lines, workdir)
 
 
-def _check(config: ConfigDict) -> None:
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for a study that contradicts itself."""
     _check_forms(config)
     seen: set[str] = set()
     for name, base, changes in config.runs:

@@ -84,7 +84,7 @@ def run(
     weights = start.pretrained(task, config, abstract, workdir)
     first = jax.process_index() == 0
     if first:
-        configs.claim(workdir, config, ignore=("mesh.", "checkpoint_every:", "data_dir:"))
+        configs.claim(workdir, config, ignore=configs.FREE)
     if (workdir / "results.json").exists():
         return json.loads((workdir / "results.json").read_text())
     if first:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -30,6 +33,19 @@ def test_the_batch_must_divide():
     with pytest.raises(UserError, match="batch_size=-8 must be at least 1"):
         meshes.check_batch_size(-8, meshes.make_mesh())
     meshes.check_batch_size(16, meshes.make_mesh())
+
+
+DIVIDED = """
+import jax
+from jaxhw import mesh as meshes
+meshes.divide_cpu(2)
+assert [meshes.make_mesh(cpu_devices=n).size for n in (1, 2, 1)] == [1, 2, 1] and len(jax.devices()) == 2
+"""
+
+
+def test_a_cpu_divided_once_serves_meshes_of_several_sizes():
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(processes.ROOT)}
+    subprocess.run([sys.executable, "-c", DIVIDED], env=environment, check=True)
 
 
 def test_two_processes_give_what_one_gives(tmp_path):

@@ -131,6 +131,31 @@ def test_a_moved_study_goes_on_with_the_run_that_was_half_done(tmp_path, monkeyp
     assert rows(Path("here"))["after first"] == rows(Path("here"))["first"]
 
 
+def test_a_moved_study_begins_a_run_anew_that_had_saved_nothing(again):
+    there = study.folder(again, "after first", 0)
+    text = (there / "config.json").read_text()
+    shutil.rmtree(there)
+    there.mkdir()
+    (there / "config.json").write_text(text)  # kill -9 before the first checkpoint; it names the folder before
+    assert study.run(study_config(seeds=(0,)), again)
+    assert rows(again)["after first"] == rows(again)["first"]
+    assert Grown.trained == [str(study.folder(again, "first", 0))]
+
+
+def test_where_data_lie_and_devices_are_not_part_of_a_study(again):
+    config = study_config()
+    config.bases.short.mesh.cpu_devices = 2
+    config.bases.short.checkpoint_every = 3
+    assert study.run(config, again) and Grown.trained == []
+
+
+def test_what_results_say_of_themselves_is_in_the_table(again):
+    path = study.folder(again, "first", 1) / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "collapsed": True}))
+    study.report(study_config(), again, {})
+    assert rows(again)["first"][-1] == "2 seeds; collapsed"
+
+
 def test_a_run_with_another_source_is_refused_and_its_old_results_do_not_count(again):
     first, lost, after, _ = study_config().runs
     twice = ("twice", "still", (("init_from", "@after first"),))

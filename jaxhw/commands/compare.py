@@ -70,8 +70,8 @@ def _of_study(folder: Path, view: Mapping[str, Any]) -> dict[str, Entry]:
     entries = {}
     for row in view["runs"]:
         lines, facts = _entry(study.folders(folder, row))
-        drawn = not view["curves"] or row["run"] in view["curves"]
-        entries[row["run"]] = Entry(lines if drawn else [], {**facts, "state": [row["state"]]})
+        lines = lines if study.drawn(view, row["run"]) else []
+        entries[row["run"]] = Entry(lines, {**facts, "state": [row["state"]]})
     return entries
 
 

@@ -116,12 +116,12 @@ def _erasing(options: Mapping[str, Any]) -> Callable | None:
     return (lambda key, image: geometry.random_erasing(key, image, probability)) if probability else None
 
 
-def normalise(images: Array, statistics: str) -> Array:
+def normaliser(statistics: str) -> Callable[[Array], Array]:
     """(images - mean) / deviation for each channel of images [..., 3] in [0, 1], with the named STATISTICS.
 
     Raises UserError for an unknown name.
     """
     if statistics not in STATISTICS:
-        raise UserError(f"normalise is {statistics!r}: use one of {', '.join(STATISTICS)}")
+        raise UserError(f"config.normalise={statistics!r} is unknown; choose one of {', '.join(STATISTICS)}")
     mean, deviation = STATISTICS[statistics]
-    return (images - jnp.array(mean)) / jnp.array(deviation)
+    return lambda images: (images - jnp.array(mean)) / jnp.array(deviation)

@@ -68,7 +68,8 @@ class Classify:
 
     def pretrained(self, shapes: PyTree) -> PyTree:
         like = {"params": shapes["params"], **shapes["model_state"]}
-        found = weights.load(self.config.init_from, like, self.config.normalise)
+        config = self.config
+        found = weights.load(config.init_from, like, config.normalise, config.model.get("heads"))
         return {"params": found["params"], "model_state": {k: v for k, v in found.items() if k != "params"}}
 
     def batch(self, step: int) -> PyTree:
@@ -125,10 +126,7 @@ class Predictor:
     def __init__(self, config: ConfigDict, names: list[str], image_size: int):
         self.model = models.create(config.model, len(names), image_size, config.dtype)
         self.names, self.image_size = names, image_size
-        if config.normalise not in augment.STATISTICS:
-            known = ", ".join(augment.STATISTICS)
-            raise UserError(f"config.normalise={config.normalise!r} is unknown; choose one of {known}")
-        self.normalise = lambda images: augment.normalise(images, config.normalise)
+        self.normalise = augment.normaliser(config.normalise)
 
     def logits(self, variables: PyTree, images: jax.Array) -> jax.Array:
         """uint8 images [b, h, w, 3] -> [b, classes]; ``variables`` is ``TrainState.variables``."""

@@ -70,7 +70,7 @@ class Linear:
         self.train, self.splits = load_splits(config)
         self.names, size = self.train.names, self.train.image_size
         self.backbone = Backbone(config, size)
-        self.extract = Extractor(self.features, config.batch_size, mesh)
+        self.extract = Extractor(self.backbone.features, config.batch_size, mesh)
         self.steps_per_epoch = len(self.train) / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
         self.grid = np.array(list(itertools.product(config.rates, config.l2)), np.float32)  # [g, 2]
@@ -83,17 +83,13 @@ class Linear:
         return {"head": {"kernel": jnp.zeros((g, d, c)), "bias": jnp.zeros((g, c))}}, {"backbone": backbone}
 
     def pretrained(self, shapes: PyTree) -> PyTree:
-        like = shapes["model_state"]["backbone"]
-        return {"model_state": {"backbone": weights.load(self.config.init_from, like, self.config.normalise)}}
+        like, config = shapes["model_state"]["backbone"], self.config
+        backbone = weights.load(config.init_from, like, config.normalise, config.model.get("heads"))
+        return {"model_state": {"backbone": backbone}}
 
     def finite(self, params: PyTree) -> jax.Array:
         """One head is enough: those whose rate is too high for them leave the others alone."""
         return jnp.isfinite(jax.vmap(optax.tree.norm)(params["head"])).any()
-
-    def features(self, variables: PyTree, images: jax.Array) -> jax.Array:
-        """uint8 images [b, h, w, 3] -> [b, d]; ``variables`` are the backbone's."""
-        pixels = self.backbone.normalise(images.astype(jnp.float32) / 255)
-        return self.backbone.model.apply(variables, pixels, train=False)
 
     def prepare(self, variables: PyTree, workdir: Path) -> None:
         """Computes the features of all splits, or reads what a run before this one left."""

@@ -44,9 +44,10 @@ def spread(z: jax.Array) -> jax.Array:
     return jnp.mean(jnp.std(z, 0)) * z.shape[-1] ** 0.5
 
 
-def collapse_line(value: float) -> str:
-    """What to tell someone whose features' `spread` is below `COLLAPSED`."""
+def collapse_line(features: float, projections: float) -> str:
+    """What to tell someone whose features' or projections' `spread` is below `COLLAPSED`."""
     return (
-        f"collapsed: all images have nearly the same features (feature_std {value:.4f} of 1); "
+        "collapsed: all images have nearly the same features or projections "
+        f"(feature_std {features:.4f}, projection_std {projections:.4f} of 1); "
         "lower optim.lr, or look at the method's target, predictor and batch norms"
     )

@@ -1,6 +1,5 @@
 """Self-supervised pre-training: the task behind configs/simclr.py, configs/byol.py and their like."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
-from jaxhw import files, plots
 from jaxhw import mesh as meshes
+from jaxhw import plots
 from jaxhw.errors import UserError
 from jaxhw.vision import augment, datasets, knn, loader, methods, models, monitors, parts, splits, views
 from jaxhw.vision.methods.base import Outputs
@@ -79,7 +78,8 @@ class Pretrain:
         config, bank = self.config, self.images.bank
         few = np.random.default_rng(config.seed).permutation(len(bank))[: config.knn_bank]
         return Watch(
-            self.backbone.of_pixels,
+            lambda variables, images: self.backbone.of_pixels(of_module(variables, "backbone"), images),
+            self.project,
             self.views,
             bank.subset(few),
             self.images.queries,
@@ -88,6 +88,10 @@ class Pretrain:
             config.batch_size,
             mesh,
         )
+
+    def project(self, variables: PyTree, features: jax.Array) -> jax.Array:
+        """[b, d] -> [b, p], with the projector's running batch statistics."""
+        return self.networks.modules["projector"].apply(of_module(variables, "projector"), features, train=False)
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         params, stats = self.networks.init(rng, self.train.image_size)
@@ -127,18 +131,17 @@ class Pretrain:
         return self.watch(variables)
 
     def describe(self, workdir: Path) -> None:
-        files.write(workdir / "images.json", json.dumps({"image_size": self.train.image_size}) + "\n")
         self.watch.folder = workdir  # for the picture of neighbours, renewed while training
 
     def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
         results = {"dataset": self.config.dataset, "train_images": len(self.train), "method": self.config.method.name}
         results |= self.watch(variables)
-        results["collapsed"] = results["feature_std"] < monitors.COLLAPSED
+        results["collapsed"] = self.watch.collapsed(results)
         if self.images.test:
             results["test_knn_accuracy"] = self.watch.test(variables, self.images.bank, self.images.test)
             results["test_images"] = len(self.images.test)
         if jax.process_index() == 0:
-            panels = ("loss", "knn_accuracy", "feature_std", "alignment", "uniformity")
+            panels = ("loss", "knn_accuracy", "feature_std", "projection_std", "alignment", "uniformity")
             plots.curves(workdir / "metrics.jsonl", workdir / "curves.png", panels)
         return results
 
@@ -151,7 +154,7 @@ class Images:
       train: what is learnt from.
       bank: where neighbours are looked for.
       queries: images held out, in random order; of an unlabelled set a few of those learnt from.
-      test: the test split of the labelled set, or None.
+      test: the test split of the labelled set, or None; also where that split has no labels.
     """
 
     train: datasets.Dataset
@@ -194,7 +197,8 @@ def load(config: ConfigDict) -> Images:
     if config.fraction != 1:
         train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
     test = datasets.load(spec, "test", size, where) if config.test and labelled else None
-    return Images(train, bank, queries, test, labelled)
+    scored = test is not None and test.labels.min() >= 0
+    return Images(train, bank, queries, test if scored else None, labelled)
 
 
 class Backbone:
@@ -202,36 +206,18 @@ class Backbone:
 
     def __init__(self, config: ConfigDict, image_size: int):
         self.model = models.create(config.model, None, image_size, config.dtype)
-        self.image_size = image_size
-        if config.normalise not in augment.STATISTICS:
-            known = ", ".join(augment.STATISTICS)
-            raise UserError(f"config.normalise={config.normalise!r} is unknown; choose one of {known}")
-        self.normalise = lambda images: augment.normalise(images, config.normalise)
+        self.normalise = augment.normaliser(config.normalise)
 
     def features(self, variables: PyTree, images: jax.Array) -> jax.Array:
-        """uint8 images [b, h, w, 3] -> [b, d]; ``variables`` is a pre-training run's ``TrainState.variables``."""
+        """uint8 images [b, h, w, 3] -> [b, d]; ``variables`` are the model's."""
         return self.of_pixels(variables, images.astype(jnp.float32) / 255)
 
     def of_pixels(self, variables: PyTree, images: jax.Array) -> jax.Array:
         """Images [b, h, w, 3] in [0, 1] -> [b, d], with the running batch statistics."""
-        return self.model.apply(of_backbone(variables), self.normalise(images), train=False)
-
-    @classmethod
-    def from_workdir(cls, workdir: Path) -> "Backbone":
-        """What a pre-training run's config.json and images.json describe.
-
-        Raises:
-          UserError: the workdir is none of a pre-training run.
-        """
-        config = configs.load(workdir / "config.json")
-        if config.get("task") != "pretrain":
-            raise UserError(f"{workdir} is no workdir of a pre-training run: its task is {config.get('task')}")
-        return cls(config, json.loads((workdir / "images.json").read_text())["image_size"])
+        return self.model.apply(variables, self.normalise(images), train=False)
 
 
-def of_backbone(variables: PyTree) -> PyTree:
-    """{"params", "batch_stats"} of the backbone alone, as its module takes them, out of ``TrainState.variables``."""
+def of_module(variables: PyTree, name: str) -> PyTree:
+    """{"params", "batch_stats"} of one module, as it takes them, out of a pre-training run's variables."""
     stats = variables["model_state"]["batch_stats"]
-    return {"params": variables["params"]["backbone"]} | (
-        {"batch_stats": stats["backbone"]} if "backbone" in stats else {}
-    )
+    return {"params": variables["params"][name]} | ({"batch_stats": stats[name]} if name in stats else {})

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -130,7 +130,7 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can 
     """``storage``: (dtype, key, number of elements) -> the array [n] of that key."""
 
     # what is set on an object is ignored: of a state_dict that is `_metadata`, and nothing else may be changed
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: lambda self: self.stack.pop()}
+    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: lambda self: self.stack.pop()}
 
     def __init__(self, file: BinaryIO, storage: Callable[[np.dtype, str, int], np.ndarray]):
         super().__init__(file, encoding="utf-8")

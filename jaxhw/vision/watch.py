@@ -26,6 +26,7 @@ class Watch:
 
     Args:
       features: (variables, images [b, h, w, 3] in [0, 1]) -> [b, d].
+      project: (variables, features [b, d]) -> [b, p], what the loss sees.
       draw: (keys [b], uint8 images) -> views [b, v, h, w, 3] in [0, 1], as in training.
       bank, queries: neighbours are looked for in the bank; no image is in both.
       k, temperature: of :func:`jaxhw.vision.knn.accuracy`, where both sets are labelled; k = 0: no accuracy.
@@ -39,6 +40,7 @@ class Watch:
     def __init__(
         self,
         features: Callable[[PyTree, jax.Array], jax.Array],
+        project: Callable[[PyTree, jax.Array], jax.Array],
         draw: Callable[[jax.Array, jax.Array], jax.Array],
         bank: Dataset,
         queries: Dataset,
@@ -58,23 +60,34 @@ class Watch:
         self.bank, self.queries, self.k = bank, queries, k
         self.few = queries.subset(np.arange(min(IMAGES, len(queries))))
         self.accuracy = partial(knn.accuracy, k=k, temperature=temperature)
-        self.extract, self.extract_views = (Extractor(f, batch_size, mesh) for f in (of_images, of_views))
+        self.split = "val_" if k else ""  # without labels nothing is held out
+        functions = of_images, of_views, lambda v, images: project(v, of_images(v, images))
+        self.extract, self.extract_views, self.extract_projections = (Extractor(f, batch_size, mesh) for f in functions)
 
     def __call__(self, variables: PyTree) -> dict[str, float]:
-        """val_knn_accuracy of the queries, and the monitors' numbers."""
+        """The queries' kNN accuracy and the monitors' numbers, by names that begin with val_ if they are held out."""
         queries, bank = self.extract(variables, self.queries), self.extract(variables, self.bank)
-        numbers = {}
+        numbers = {
+            "feature_std": monitors.spread(queries[:IMAGES]),
+            "projection_std": monitors.spread(self.extract_projections(variables, self.few)),
+            "alignment": monitors.alignment(self.extract_views(variables, self.few)),
+            "uniformity": monitors.uniformity(queries[:IMAGES]),
+        }
+        numbers = {self.split + name: float(value) for name, value in numbers.items()}
         if self.k:
-            numbers["val_knn_accuracy"] = self.accuracy(bank, self.bank.labels, queries, self.queries.labels)
-        numbers["feature_std"] = float(monitors.spread(queries[:IMAGES]))
-        numbers["alignment"] = float(monitors.alignment(self.extract_views(variables, self.few)))
-        numbers["uniformity"] = float(monitors.uniformity(queries[:IMAGES]))
+            accuracy = self.accuracy(bank, self.bank.labels, queries, self.queries.labels)
+            numbers = {"val_knn_accuracy": accuracy, **numbers}
         if jax.process_index() == 0:
-            if numbers["feature_std"] < monitors.COLLAPSED:
-                tqdm.write(monitors.collapse_line(numbers["feature_std"]))
+            if self.collapsed(numbers):
+                spreads = (numbers[f"{self.split}{name}_std"] for name in ("feature", "projection"))
+                tqdm.write(monitors.collapse_line(*spreads))
             if self.folder:
                 self.draw_neighbours(bank, queries[: SHOWN[0]])
         return numbers
+
+    def collapsed(self, numbers: dict[str, float]) -> bool:
+        """Whether the features of all images, or what the loss sees of them, are nearly the same."""
+        return any(numbers[f"{self.split}{name}_std"] < monitors.COLLAPSED for name in ("feature", "projection"))
 
     def test(self, variables: PyTree, bank: Dataset, test: Dataset) -> float:
         """The kNN accuracy of a test split among all images of a labelled set."""

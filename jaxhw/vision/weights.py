@@ -15,7 +15,7 @@ from jaxhw.vision import pretrained, torch_file
 State = dict[str, np.ndarray]  # by PyTorch's names
 
 
-def load(source: str, like: Mapping, normalise: str | None = None) -> dict:
+def load(source: str, like: Mapping, normalise: str | None = None, heads: int | None = None) -> dict:
     """A model's variables from `source`; tells in a printed line what was taken.
 
     A head of another shape is left out; positions of another grid of patches are resized, as timm does.
@@ -26,6 +26,7 @@ def load(source: str, like: Mapping, normalise: str | None = None) -> dict:
             `hf:OWNER/NAME` (its model.safetensors).
         like: the model's variables or their shapes, {"params": ..., "batch_stats": ...}; with or without a head.
         normalise: the statistics that the images are normalised with; those of a workdir's run must be the same.
+        heads: of the model's attention, which shapes do not tell; those of a workdir's run must be the same.
 
     Returns:
         The variables in the form of `like`, as host arrays; without a head if there is none that fits.
@@ -43,7 +44,7 @@ def load(source: str, like: Mapping, normalise: str | None = None) -> dict:
         if workdir.is_file():
             raise UserError(f"{source} is a file, no workdir: for weights of PyTorch's write torch:{source}")
         state = pretrained.to_torch(of_workdir(workdir))
-        _check_statistics(workdir, normalise)
+        _check_unseen(workdir, {"normalise": normalise, "model.heads": heads})
     return fit(state, like, source)
 
 
@@ -139,12 +140,16 @@ def _resize(positions: np.ndarray, shape: tuple[int, ...], cls: bool, source: st
     return np.concatenate([token, np.asarray(grid)]).reshape(shape)
 
 
-def _check_statistics(workdir: Path, normalise: str | None) -> None:
-    theirs = configs.load(workdir / "config.json").get("normalise", normalise)
-    if normalise is not None and theirs != normalise:
-        raise UserError(
-            f"{workdir} was trained with normalise={theirs}, this run has {normalise}: set --config.normalise={theirs}"
-        )
+def _check_unseen(workdir: Path, ours: Mapping) -> None:
+    """Compares what the tensors' shapes do not tell, as far as the run has it."""
+    config = configs.load(workdir / "config.json")
+    for key, own in ours.items():
+        group, _, name = key.rpartition(".")
+        theirs = (config.get(group, {}) if group else config).get(name, own)
+        if own is not None and theirs != own:
+            raise UserError(
+                f"{workdir} was trained with {key}={theirs}, this run has {own}: set --config.{key}={theirs}"
+            )
 
 
 def _download(name: str) -> Path:

@@ -125,8 +125,8 @@ def study_of_parts(folder, accuracies, **view):
 
 def test_a_study_s_runs_are_averaged_over_their_seeds(tmp_path, capsys, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(plots, "compare", lambda lines, out: out.mkdir() or drawn.update(lines) or [])
-    view = {"points": ((0.5, "probe of half"), (1.0, "probe of all")), "x": "part"}
+    monkeypatch.setattr(plots, "compare", lambda lines, out: out.mkdir(exist_ok=True) or drawn.update(lines) or [])
+    view = {"points": ((0.5, "probe of half"), (1.0, "probe of all")), "x": "part", "curves": ("probe of all",)}
     parts = study_of_parts(tmp_path / "parts", {"half": [0.25], "all": [0.5, 0.75]}, **view)
     code, out, _ = compare(capsys, parts, f"--out={tmp_path / 'out'}")
     half, whole = cells((tmp_path / "out" / "table.md").read_text())
@@ -135,24 +135,26 @@ def test_a_study_s_runs_are_averaged_over_their_seeds(tmp_path, capsys, monkeypa
     assert half["state"] == "1 of 2 seeds; not run: no data"
     assert (whole["test, final"], whole["seed"], whole["state"]) == ("62.50% ± 17.68%", "0, 1", "2 seeds")
     assert (whole["time"], whole["steps"]) == ("1.0 min", "100")
+    assert list(drawn) == ["probe of all"]
     assert [line["val_accuracy"] for line in drawn["probe of all"] if "val_accuracy" in line] == [0.625, 0.625]
     assert (tmp_path / "out" / "points.png").read_bytes() == (tmp_path / "parts" / "points.png").read_bytes()
 
 
 def test_studies_and_runs_are_drawn_over_each_other(tmp_path, capsys, monkeypatch):
-    """The curves that a study names are its lines; all its runs are rows."""
+    """The curves that a study names are its lines, all that it has where it has no points; all its runs are rows."""
     points = {}
     monkeypatch.setattr(plots, "points", lambda series, x, path: points.update({x: series}))
     view = {"points": ((1.0, "probe of all"),), "x": "part"}
     folders = [study_of_parts(tmp_path / name, {"all": [score]}, **view) for name, score in (("a", 0.5), ("b", 0.6))]
     folders.append(study_of_parts(tmp_path / "c", {"half": [0.4], "all": [0.5]}, curves=("probe of all",)))
+    folders.append(study_of_parts(tmp_path / "d", {"all": [0.5]}))
     drawn = {}
-    monkeypatch.setattr(plots, "compare", lambda lines, out: out.mkdir() or drawn.update(lines) or [])
+    monkeypatch.setattr(plots, "compare", lambda lines, out: out.mkdir(exist_ok=True) or drawn.update(lines) or [])
     code, *_ = compare(capsys, *folders, workdir(tmp_path / "vit"), f"--out={tmp_path / 'out'}")
     rows = cells((tmp_path / "out" / "table.md").read_text())
-    names = ["a: probe of all", "b: probe of all", "c: probe of half", "c: probe of all", "vit"]
+    names = ["a: probe of all", "b: probe of all", "c: probe of half", "c: probe of all", "d: probe of all", "vit"]
     assert code == 0 and [row["run"] for row in rows] == names
-    assert list(drawn) == [name for name in names if name != "c: probe of half"]
+    assert list(drawn) == names[3:]
     assert points["part"] == {f"{s}: test accuracy": [(1.0, a, 0.0)] for s, a in (("a", 0.5), ("b", 0.6))}
 
 

@@ -182,7 +182,7 @@ def test_wrong_options_are_named(option, value):
 def test_normalise_standardises():
     mean, deviation = augment.STATISTICS["cifar100"]
     image = jnp.array([mean, jnp.array(mean) + jnp.array(deviation)])
-    np.testing.assert_allclose(augment.normalise(image, "cifar100"), [[0, 0, 0], [1, 1, 1]], atol=1e-6)
-    np.testing.assert_array_equal(augment.normalise(image, "none"), image)
-    with pytest.raises(UserError, match="normalise is 'mnist'"):
-        augment.normalise(image, "mnist")
+    np.testing.assert_allclose(augment.normaliser("cifar100")(image), [[0, 0, 0], [1, 1, 1]], atol=1e-6)
+    np.testing.assert_array_equal(augment.normaliser("none")(image), image)
+    with pytest.raises(UserError, match=r"config\.normalise='mnist' is unknown"):
+        augment.normaliser("mnist")

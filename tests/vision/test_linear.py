@@ -17,6 +17,7 @@ from jaxhw.errors import UserError
 from jaxhw.vision import models
 from jaxhw.vision.augment import STATISTICS
 from jaxhw.vision.classify import default_config as default_classify
+from jaxhw.vision.features import Extractor
 from jaxhw.vision.linear import Linear, default_config
 from tests.vision import runs
 
@@ -29,6 +30,10 @@ class Pixels(Linear):
     def init(self, rng):
         g = len(self.grid)
         return {"head": {"kernel": jnp.zeros((g, 64, 10)), "bias": jnp.zeros((g, 10))}}, {"backbone": {}}
+
+    def __init__(self, config, mesh):
+        super().__init__(config, mesh)
+        self.extract = Extractor(self.features, config.batch_size, mesh)
 
     def features(self, variables, images):
         return images[..., 0].reshape(-1, 64) / 255

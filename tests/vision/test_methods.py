@@ -14,7 +14,7 @@ import pytest
 from jaxhw import mesh as meshes
 from jaxhw import train
 from jaxhw.errors import UserError
-from jaxhw.vision import methods
+from jaxhw.vision import contrastive, methods
 from jaxhw.vision.heads import MLP
 from jaxhw.vision.methods.base import Method, Outputs
 from jaxhw.vision.networks import Networks
@@ -49,7 +49,9 @@ def task_in_double(name, mesh, norm_groups):
 
 @pytest.mark.parametrize("norm_groups", [1, 8])
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_eight_devices_give_the_loss_and_gradient_of_one(name, norm_groups):
+def test_eight_devices_give_the_loss_and_gradient_of_one(name, norm_groups, monkeypatch):
+    if norm_groups == 8:
+        monkeypatch.setattr(contrastive, "BLOCK", 64)  # SimCLR's similarities, 16 blocks of them
     found = []
     with jax.enable_x64(True):
         for devices in (1, 8):
@@ -172,6 +174,26 @@ def test_a_method_of_ones_own_is_a_few_lines(monkeypatch, tmp_path):
     assert results["method"] == "toy" and results["test_knn_accuracy"] > 0.1
     losses = [line["loss"] for line in train.metrics.read(tmp_path / "metrics.jsonl") if "loss" in line]
     assert losses[-1] < 0.95 * losses[0]
+
+
+@dataclass(frozen=True)
+class Collapsing(Method):
+    """Nothing but agreement: BYOL without predictor and target."""
+
+    def heads(self, dtype):
+        return {"projector": MLP((6,), last="bias", dtype=dtype)}
+
+    def loss(self, outputs: Outputs):
+        z = contrastive.normalise(outputs.projections)
+        return -jnp.mean(jnp.sum(z[:, 0] * z[:, 1], -1))
+
+
+def test_a_run_that_collapses_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(methods.METHODS, "collapsing", Collapsing)
+    config, mesh = config_of("collapsing", steps=60), meshes.make_mesh(1)
+    config.optim.lr = 0.01
+    results = train.run(Pretrain(config, mesh), config, mesh, tmp_path)
+    assert results["collapsed"] is True and "collapsed: all images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

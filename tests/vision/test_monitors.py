@@ -33,7 +33,8 @@ def watch_over(features, folder=None, k=20):
     digits = datasets.load("digits", "train")
     sets = digits.subset(np.arange(300)), digits.subset(np.arange(300, 400))
     draw = views.pipeline({**views.SIMCLR, "jitter_probability": 0.0, "blur": (0.0,)}, 2)
-    watch = Watch(features, draw, *sets, k, 0.1, 64, meshes.make_mesh(1))
+    project = lambda variables, z: variables.get("scale", 1) * z + 1
+    watch = Watch(features, project, draw, *sets, k, 0.1, 64, meshes.make_mesh(1))
     watch.folder = folder
     return watch, digits
 
@@ -41,11 +42,14 @@ def watch_over(features, folder=None, k=20):
 def test_pixels_as_features(tmp_path, capsys):
     watch, digits = watch_over(lambda variables, images: images[..., 0].reshape(len(images), -1), tmp_path)
     numbers = watch({})
-    assert numbers["val_knn_accuracy"] > 0.8 and 0.2 < numbers["feature_std"] < 1
-    assert 0 < numbers["alignment"] < 2 and numbers["uniformity"] < -0.5
+    assert numbers["val_knn_accuracy"] > 0.8 and 0.2 < numbers["val_feature_std"] < 1
+    assert 0 < numbers["val_alignment"] < 2 and numbers["val_uniformity"] < -0.5
     assert watch.test({}, digits, datasets.load("digits", "test")) > 0.95
     assert (tmp_path / "neighbours.png").stat().st_size > 1000
     assert "collapsed" not in capsys.readouterr().out
+    numbers = watch({"scale": 1e-3})  # 1 for all images, nearly
+    assert numbers["val_feature_std"] > 0.2 and numbers["val_projection_std"] < monitors.COLLAPSED
+    assert watch.collapsed(numbers) and "collapsed" in capsys.readouterr().out
 
 
 def test_collapse_is_said_in_one_line(capsys):
@@ -53,7 +57,7 @@ def test_collapse_is_said_in_one_line(capsys):
     numbers = watch({})
     assert numbers["feature_std"] < monitors.COLLAPSED and "val_knn_accuracy" not in numbers
     said = capsys.readouterr().out.strip()
-    assert said.startswith("collapsed: all images have nearly the same features") and "\n" not in said
+    assert said.startswith("collapsed: all images have nearly the same features or projections") and "\n" not in said
 
 
 def test_a_vector_of_zeros_is_no_nan():

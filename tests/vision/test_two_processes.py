@@ -32,7 +32,7 @@ def test_two_processes_pretrain_probe_and_fine_tune_as_one_does(tmp_path):
 
     for task, key, slack in (
         ("pretrain", "test_knn_accuracy", 0.006),  # two of 359 images
-        ("pretrain", "feature_std", 1e-4),
+        ("pretrain", "val_feature_std", 1e-4),
         ("linear", "test_knn_accuracy", 0.006),
         ("linear", "test_accuracy", 0.006),
         ("classify", "test_accuracy", 0.006),

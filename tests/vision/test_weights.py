@@ -288,6 +288,8 @@ def test_another_run_s_weights(workdir):
     assert all(map(np.array_equal, jax.tree.leaves(variables["params"]), jax.tree.leaves(wanted)))
     with pytest.raises(UserError, match="trained with normalise=cifar10, this run has none"):
         weights.load(str(folder), models.shapes(model, 32), "none")
+    with pytest.raises(UserError, match=r"trained with model.heads=2, this run has 1: set --config.model.heads=2"):
+        weights.load(str(folder), models.shapes(build("timm", heads=1, head_dim=16), 32), "cifar10", 1)
     with pytest.raises(UserError, match=r"patch_embed.proj.weight is \[16, 3, 8, 8\] there, \[16, 3, 4, 4\] here"):
         weights.load(str(folder), models.shapes(build("timm", patch=4), 32))
 

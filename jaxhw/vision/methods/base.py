@@ -57,18 +57,29 @@ class Method(ABC):
         raise TypeError(f"{type(self).__name__} has a target network and does not say how it follows: define decay")
 
 
-def scheduled_decay(tau: float, schedule: str, progress: Array) -> Array | float:
-    """``tau`` itself, or rising from it to 1 along half a cosine (Grill et al. 2020, section 3.3)."""
-    return tau if schedule == "fixed" else 1 - (1 - tau) * (1 + jnp.cos(jnp.pi * progress)) / 2
+@dataclass(frozen=True)
+class Momentum(Method):
+    """Base of the methods with a target network: tau is fixed, or rises to 1 along half a cosine.
+
+    The source is Grill et al. 2020, section 3.3.
+    """
+
+    tau: float = 0.99
+    tau_schedule: str = "cosine"
+
+    target = True
+
+    def __post_init__(self):
+        need(0 <= self.tau <= 1, "tau", self.tau, "between 0 and 1")
+        need(self.tau_schedule in SCHEDULES, "tau_schedule", self.tau_schedule, f"one of {', '.join(SCHEDULES)}")
+
+    def decay(self, progress: Array) -> Array | float:
+        if self.tau_schedule == "fixed":
+            return self.tau
+        return 1 - (1 - self.tau) * (1 + jnp.cos(jnp.pi * progress)) / 2
 
 
 def need(holds: bool, option: str, value, what: str) -> None:
     """Raises a UserError for an option that does not hold."""
     if not holds:
         raise UserError(f"method.{option} is {value!r}: it must be {what}")
-
-
-def need_decay(tau: float, schedule: str) -> None:
-    """Raises a UserError for a tau or schedule that cannot be meant."""
-    need(0 <= tau <= 1, "tau", tau, "between 0 and 1")
-    need(schedule in SCHEDULES, "tau_schedule", schedule, f"one of {', '.join(SCHEDULES)}")

@@ -4,25 +4,22 @@ from dataclasses import dataclass
 
 from jaxhw.vision import contrastive
 from jaxhw.vision.heads import MLP
-from jaxhw.vision.methods.base import Method, Outputs, need, need_decay, scheduled_decay
+from jaxhw.vision.methods.base import Momentum, Outputs, need
 
 
 @dataclass(frozen=True)
-class MoCo(Method):
+class MoCo(Momentum):
     """Each view's prediction finds its image among the target network's projections of another view of the batch."""
 
     temperature: float = 0.2
     hidden: int = 4096
     dim: int = 256
-    tau: float = 0.99
-    tau_schedule: str = "cosine"
 
     together = False
-    target = True
 
     def __post_init__(self):
+        super().__post_init__()
         need(self.temperature > 0, "temperature", self.temperature, "above 0")
-        need_decay(self.tau, self.tau_schedule)
 
     def heads(self, dtype):
         widths = (self.hidden, self.dim)
@@ -34,6 +31,3 @@ class MoCo(Method):
 
     def loss(self, outputs: Outputs):
         return contrastive.moco(outputs.predictions, outputs.targets, self.temperature)
-
-    def decay(self, progress):
-        return scheduled_decay(self.tau, self.tau_schedule, progress)

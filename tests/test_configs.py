@@ -1,0 +1,72 @@
+"""Every config of configs/ and every variant of it: it can be built, and those that belong together agree."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxhw import config as configs
+from jaxhw import optim, study, task
+from jaxhw.vision import augment, methods, models, views
+
+FOLDER = Path(__file__).parents[1] / "configs"
+VARIANTS = {
+    "barlow_twins": [""],
+    "byol": ["", "photos", "seed"],
+    "dvgo": ["", "demo", "fox", "lego"],
+    "finetune": ["", "frozen", "mlp", "seed"],
+    "linear": ["", "cifar10"],
+    "moco": [""],
+    "resnet18": ["", "long", "seed"],
+    "simclr": ["", "seed"],
+    "simsiam": [""],
+    "study_pretraining": ["", "good", "labels", "seed"],
+    "study_size": [""],
+    "study_transfer": [""],
+    "sweep_resnet18": [""],
+    "sweep_vit": ["", "digits"],
+    "vanilla": ["", "small"],
+    "vicreg": [""],
+    "vit": ["", "digits"],
+}
+METHODS = ("simclr", "byol", "simsiam", "barlow_twins", "vicreg", "moco")
+
+
+def read(name, variant=""):
+    return configs.parse([f"--config={FOLDER / name}.py{variant and ':'}{variant}"])[0]
+
+
+def check(config):
+    """What a task looks at before it loads its data."""
+    assert config.task in task.TASKS
+    optim.make(config.optim, 1000)
+    if "model" in config and config.task != "nerf":
+        models.create(config.model, 10, config.image_size or 64)
+    if config.task == "pretrain":
+        methods.create(config.method)
+        views.pipeline(config.augment.to_dict(), config.views)
+        assert config.batch_size % config.model.get("norm_groups", 1) == 0
+    elif config.task == "classify":
+        augment.standard(config.augment.to_dict())
+
+
+def test_all_are_here():
+    assert {path.stem for path in FOLDER.glob("*.py")} - {"__init__"} == set(VARIANTS)
+
+
+@pytest.mark.parametrize(("name", "variant"), [(name, variant) for name in VARIANTS for variant in VARIANTS[name]])
+def test_it_can_be_built(name, variant):
+    config = read(name, variant)
+    if "bases" in config:
+        study.check(config)
+    elif "space" in config:
+        for key, _, first, *_ in config.space:
+            configs.changed(config.run, {key: first})
+    for part in config.get("bases", {"": config.get("run", config)}).values():
+        check(part)
+
+
+def test_what_is_pretrained_can_be_probed_and_fine_tuned():
+    """As the README has it: none of its commands names the normalisation."""
+    names = [*((name, "") for name in (*METHODS, "linear", "finetune")), *(("finetune", v) for v in ("mlp", "frozen"))]
+    assert {read(*name).normalise for name in names} == {"none"}
+    assert {read(*name).model.stem for name in names} == {"torchvision"}
