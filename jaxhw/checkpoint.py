@@ -34,8 +34,16 @@ class Checkpoints:
         """Where the newest complete checkpoint lies."""
         return None if self.latest() is None else self.folder / f"step_{self.latest()}"
 
-    def save(self, step: int, state: PyTree) -> None:
+    def seconds(self) -> float:
+        """How long the run had trained at the newest complete checkpoint, as far as it is known."""
+        found = self._manager.metadata(self.latest()).custom_metadata if self.latest() is not None else None
+        return (found or {}).get("seconds", 0.0)
+
+    def save(self, step: int, state: PyTree, seconds: float = 0.0) -> None:
         """Starts writing; returns when the values are copied from the devices.
+
+        Args:
+          seconds: that the run has trained so far.
 
         A write that fails in the background raises in the next ``save`` or in ``wait``.
 
@@ -44,7 +52,7 @@ class Checkpoints:
         """
         if step != self.latest():
             self._check_room(state)
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.save(step, args=ocp.args.StandardSave(state), custom_metadata={"seconds": seconds})
 
     def _check_room(self, state: PyTree) -> None:
         needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))

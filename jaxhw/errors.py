@@ -12,6 +12,7 @@ DISK = (
     "File too large",
     "Read-only file system",
     "Permission denied",
+    "database or disk is full",
 )
 
 

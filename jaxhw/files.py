@@ -12,6 +12,11 @@ def write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def path(text: str) -> Path:
+    """A path as a user writes it in a flag, where the shell leaves ``~`` as it is."""
+    return Path(text).expanduser()
+
+
 def make_folder(folder: Path, flag: str = "--workdir") -> None:
     """Makes a folder and those above it.
 

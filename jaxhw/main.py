@@ -22,14 +22,14 @@ def run(argv: Sequence[str]) -> None:
     import jax
 
     from jaxhw import config as configs
+    from jaxhw import files, task, train
     from jaxhw import mesh as meshes
-    from jaxhw import task, train
 
     set_up()
     config, rest = configs.parse(argv, "task", workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
-    workdir = Path(rest["workdir"]).expanduser()
+    workdir = files.path(rest["workdir"])
     meshes.start_up()
     mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(config.batch_size, mesh)

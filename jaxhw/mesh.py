@@ -27,6 +27,12 @@ def start_up() -> None:
     jax.distributed.initialize(num_processes=count and int(count), process_id=index and int(index))
 
 
+def one_process(command: str) -> None:
+    """Raises a UserError where several processes are to share the work, which `command` does not."""
+    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        raise UserError(f"{command} runs in one process: unset JAX_COORDINATOR_ADDRESS")
+
+
 def make_mesh(data: int = -1, cpu_devices: int = 1) -> Mesh:
     """A mesh with the one axis ``data`` over the first ``data`` devices (-1: all of them).
 

@@ -63,9 +63,17 @@ def read(path: Path) -> list[dict]:
     return lines
 
 
-def progress(steps: int, done: int, batch_size: int, unit: str, show: bool) -> tqdm:
+class Bar(tqdm):
+    """A progress bar; one that is not shown writes nothing at all."""
+
+    def write(self, text: str) -> None:
+        if not self.disable:
+            tqdm.write(text)
+
+
+def progress(steps: int, done: int, batch_size: int, unit: str, show: bool) -> Bar:
     """A bar that counts examples, so that its rate is the throughput; into a log file it writes twice a minute."""
-    bar = tqdm(
+    return Bar(
         total=steps * batch_size,
         initial=done * batch_size,
         unit=f" {unit}",
@@ -74,7 +82,6 @@ def progress(steps: int, done: int, batch_size: int, unit: str, show: bool) -> t
         dynamic_ncols=True,
         disable=not show,
     )
-    return bar
 
 
 def revision() -> str:

@@ -123,11 +123,14 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: Path) -> No
 
 
 def sweep(rows: Rows, keys: Sequence[str], metric: str, path: Path) -> None:
-    """A sweep's trials: `metric` (each row's "value", None if it has none) over each of the hyperparameters `keys`."""
+    """A sweep's trials: `metric` (each row's "value", None if it has none) over each of the hyperparameters `keys`.
+
+    The first row is the best one, which is ringed.
+    """
     rows = [row for row in rows if row["value"] is not None]
     if not rows:
         return
-    best = max(rows, key=lambda row: row["value"])
+    best = rows[0]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(max(3.0 * len(keys), 3.6), 3.2), layout="constrained")
         for axes, key in zip(figure.subplots(1, len(keys), sharey=True, squeeze=False)[0], keys, strict=True):

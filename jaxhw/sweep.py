@@ -51,7 +51,7 @@ def run(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
       UserError: the sweep contradicts itself, or the workdir is another's; nothing has been written.
     """
     _check(config, mesh)
-    configs.claim(workdir, config, ignore=("trials:",))
+    configs.claim(workdir, config, ignore=("trials:", *(f"run.{key}" for key in configs.FREE)))
     study = _open(config, workdir)
     if _left(config, study) > 0 and (workdir / "winner").exists():
         raise UserError(f"{workdir} has chosen its winner; for more trials choose another --workdir")
@@ -67,11 +67,8 @@ def run(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
 
 
 def label(params: dict[str, Any]) -> str:
-    """``lr=0.0004,weight_decay=1e-05``: names a trial's folder."""
-    return ",".join(
-        f"{key.split('.')[-1]}={value:.4g}" if isinstance(value, float) else f"{key.split('.')[-1]}={value}"
-        for key, value in sorted(params.items())
-    )
+    """``lr=0.0004,weight_decay=1e-05``: names a trial's folder; values are whole, to tell near ones apart."""
+    return ",".join(f"{key.split('.')[-1]}={value}" for key, value in sorted(params.items()))
 
 
 def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path, stop: StopRequest) -> bool:
@@ -88,7 +85,14 @@ def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path, sto
             raise optuna.TrialPruned
 
     try:
-        results = train.run(task.make(changed, mesh), changed, mesh, folder, watch, stop)
+        meshes.check_batch_size(changed.batch_size, mesh)
+        made = task.make(changed, mesh)
+    except UserError as error:  # values that do not go together
+        print(f"trial {trial.number}: {error}")
+        tell(trial, state=optuna.trial.TrialState.FAIL)
+        return True
+    try:
+        results = train.run(made, changed, mesh, folder, watch, stop)
     except optuna.TrialPruned:
         tell(trial, state=optuna.trial.TrialState.PRUNED)
     except train.Diverged as error:
@@ -180,7 +184,8 @@ def _report(config: ConfigDict, study: optuna.Study, workdir: Path) -> None:
         value = trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=None)
         if trial.number not in continued and trial.params:
             rows.append({**trial.params, "value": value, "state": trial.state.name.lower(), "number": trial.number})
-    rows.sort(key=lambda row: -1 if row["value"] is None else -row["value"])
+    # the winner is one of the completed trials: others have the best of what they reached
+    rows.sort(key=lambda row: (row["state"] != "complete", -1 if row["value"] is None else -row["value"]))
     head = ["trial", *keys, config.metric, "state"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in rows:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from jaxhw import checkpoint, files, metrics, optim, start
 from jaxhw import config as configs
@@ -96,6 +95,7 @@ def run(
         task.prepare(state.variables, workdir)
     done = int(state.step)
     writer = metrics.Writer(workdir, done) if first else metrics.Silent()
+    writer.elapsed = max(writer.elapsed, checkpoints.seconds())  # the last line may be older than the checkpoint
     began -= writer.elapsed
     bar = metrics.progress(task.steps, done, config.batch_size, task.unit, show=first)
     with contextlib.ExitStack() as closing:
@@ -120,7 +120,7 @@ class _Loop:
     mesh: Mesh
     checkpoints: checkpoint.Checkpoints
     writer: metrics.Writer | metrics.Silent
-    bar: tqdm
+    bar: metrics.Bar
     began: float  # on time.perf_counter's clock, moved back by the time of earlier runs
     stop: StopRequest
     watch: Watch | None
@@ -139,7 +139,9 @@ class _Loop:
         running: deque[jax.Array] = deque()
         self.logged_at, self.logged_step = time.perf_counter(), first
         with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), first, self.task.steps) as batches:
-            for done, batch in enumerate(batches, first + 1):
+            batches = iter(batches)
+            for done in range(first + 1, self.task.steps + 1):
+                batch = self._next(batches, state, done - 1, first)
                 if done - 1 in self.stages:
                     state = self._grow(state, done - 1)
                 state, loss = step(state, batch)
@@ -156,6 +158,16 @@ class _Loop:
                     self._save(state, done)
                     break
         return state
+
+    def _next(self, batches: Iterator[PyTree], state: TrainState, done: int, first: int) -> PyTree:
+        """The next batch; if it cannot be made (of a picture that cannot be read, say), the state is saved first."""
+        try:
+            return next(batches)
+        except UserError:
+            if done > first and jax.process_count() == 1:
+                self._save(state, done)
+                self.checkpoints.wait()
+            raise
 
     def _grow(self, state: TrainState, done: int) -> TrainState:
         self._check_weights(state)
@@ -209,7 +221,7 @@ class _Loop:
     def _save(self, state: TrainState, done: int) -> None:
         self._check_weights(state)
         started = time.perf_counter()
-        self.checkpoints.save(done, state)
+        self.checkpoints.save(done, state, started - self.began)
         self.logged_at += time.perf_counter() - started
 
     def _write(self, done: int, numbers: dict[str, float]) -> None:

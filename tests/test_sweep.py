@@ -145,6 +145,18 @@ def test_no_trial_follows_the_winner(tmp_path):
     assert len(study(tmp_path).trials) == 1
 
 
+def test_values_that_do_not_go_together_are_a_trial_that_failed(tmp_path):
+    config = sweep_config(sampler="grid", space=(("batch_size", "choice", 8, -8),), winner=())
+    assert run(config, tmp_path)
+    assert [row[-1] for row in rows(tmp_path)] == ["complete", "fail"]
+    config.run.mesh.cpu_devices = 2  # may change
+    assert run(config, tmp_path) and len(rows(tmp_path)) == 2
+
+
+def test_near_values_have_folders_of_their_own():
+    assert len({sweep.label({"optim.lr": lr}) for lr in (1e-3, 1.00001e-3)}) == 2
+
+
 def test_a_metric_that_no_evaluation_has_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"metric='val_scoer' is none of the evaluation's: val_error, val_score"):
         run(sweep_config(metric="val_scoer"), tmp_path)
@@ -157,7 +169,9 @@ def test_bad_trials_are_pruned_and_diverging_ones_fail(tmp_path, monkeypatch):
     )
     assert run(sweep_config(trials=8), tmp_path)
     assert "PRUNED" in {t.state.name for t in study(tmp_path).trials}
+    states = [row[-1] for row in rows(tmp_path)]
     assert any(row[-1] == "pruned" and not math.isnan(float(row[-2])) for row in rows(tmp_path))
+    assert states == sorted(states)  # the completed ones, of which the winner is the first, stand before the pruned
     monkeypatch.setattr(Toy, "nan_from", 2)
     with pytest.raises(UserError, match=r"no trial of .* completed"):
         run(sweep_config(trials=2), tmp_path / "nan")

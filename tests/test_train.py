@@ -84,6 +84,31 @@ def test_the_clock_goes_on_after_a_stop(tmp_path):
     assert results["seconds"] >= round(before[-1]["time"], 1)
 
 
+def test_the_clock_counts_steps_that_no_line_tells_of(tmp_path):
+    _, before = run(tmp_path, type("Stop", (Signalled,), {"at": 8}))
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({**before[0], "time": 0.0}) + "\n")
+    _, after = run(tmp_path)
+    assert after[1]["time"] >= before[-1]["time"] - 0.01
+
+
+class Torn(Toy):
+    """A batch that cannot be made, of pictures on a disk say."""
+
+    def batch(self, step):
+        if step == 9:
+            raise UserError("cat.jpg cannot be read")
+        return super().batch(step)
+
+
+def test_a_batch_that_cannot_be_made_ends_the_run_and_loses_nothing(tmp_path, whole):
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"cat.jpg cannot be read"):
+            run(tmp_path, Torn, optim={"ema": 0.9})
+        assert checkpoint.Checkpoints(tmp_path).latest() == 9
+    _, lines = run(tmp_path, optim={"ema": 0.9})
+    assert without_clock(lines) == without_clock(whole[2])
+
+
 def test_lines_after_the_last_checkpoint_are_written_once(whole, tmp_path):
     """What kill -9 leaves: lines beyond the checkpoint and a torn one. They are dropped and come again, equal."""
     run(tmp_path, type("Stop", (Signalled,), {"at": 20}), optim={"ema": 0.9})
@@ -101,12 +126,11 @@ def test_a_finished_run_is_left_alone(whole, monkeypatch):
     assert json.loads((workdir / "results.json").read_text()) == results
 
 
-def test_the_step_is_traced_once(tmp_path, monkeypatch):
-    calls = []
-    original = Toy.loss
-    monkeypatch.setattr(Toy, "loss", lambda self, *args: (calls.append(1), original(self, *args))[1])
-    run(tmp_path)
-    assert len(calls) == 1
+@pytest.mark.parametrize("devices", [1, 8])
+def test_the_step_is_compiled_once(tmp_path, caplog, devices):
+    with jax.log_compiles():
+        run(tmp_path, devices=devices)
+    assert sum("Compiling jit(step)" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_the_step_donates_its_state():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxhw import metrics, plots, study
+from jaxhw import files, metrics, plots, study
 from jaxhw.errors import UserError
 
 
@@ -27,8 +27,9 @@ class Entry(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN RUN ... --out."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's or study's workdir, also unfinished")
-    parser.add_argument("--out", type=Path, required=True, help="where the pictures and the table go")
+    which = "a run's or study's workdir, also unfinished"
+    parser.add_argument("runs", nargs="+", type=files.path, metavar="RUN", help=which)
+    parser.add_argument("--out", type=files.path, required=True, help="where the pictures and the table go")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
         if view and view["points"]:
             points |= {prefix + column: series for column, series in study.points(view).items()}
             axes[view["x"]] = True
+    files.make_folder(args.out, "--out")
     table = _table([{"run": [name], **entry.facts} for name, entry in entries.items()])
     pictures = plots.compare({name: entry.lines for name, entry in entries.items() if entry.lines}, args.out)
     if points:

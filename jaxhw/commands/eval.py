@@ -6,7 +6,6 @@ jaxhw eval --workdir=runs/vit --dataset=folder:pictures --out=elsewhere
 """
 
 import argparse
-from pathlib import Path
 
 from jaxhw import files
 from jaxhw import mesh as meshes
@@ -17,10 +16,10 @@ from jaxhw.main import set_up
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--workdir, --split, --dataset, --out."""
     other = "another data set with the same classes, cut as for training: of a folder without test/, a fifth is scored"
-    parser.add_argument("--workdir", type=Path, required=True, help="the run")
+    parser.add_argument("--workdir", type=files.path, required=True, help="the run")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="which images (default: test)")
     parser.add_argument("--dataset", default="", help=other)
-    parser.add_argument("--out", type=Path, help="where the confusion matrix goes (default: the workdir)")
+    parser.add_argument("--out", type=files.path, help="where the confusion matrix goes (default: the workdir)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -29,23 +28,25 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--dataset needs --out=DIR: the workdir keeps the scores of the run's own data set")
     set_up()
     from jaxhw.checkpoint import restore_variables
-    from jaxhw.vision.classify import Classify, read_config, read_labels, save_scores
+    from jaxhw.vision.classify import Predictor, load_splits, read_config, read_labels, save_scores
+    from jaxhw.vision.evaluate import Evaluator
 
     config, labels = read_config(args.workdir), read_labels(args.workdir)
     mesh, names = meshes.make_mesh(), labels["names"]
     with config.unlocked():
         config.dataset = args.dataset or config.dataset
-        config.image_size, config.earlier_sizes = labels["image_size"], ()
+        config.image_size = labels["image_size"]
         config.test = args.split == "test"
-        config.batch_size += -config.batch_size % mesh.size  # the run may have had fewer devices
-    task = Classify(config, mesh)
-    if task.names != names:
-        raise UserError(f"{config.dataset} has other classes than the run ({len(task.names)} against {len(names)})")
-    if args.split not in task.splits:
+    train, splits = load_splits(config)
+    if train.names != names:
+        raise UserError(f"{config.dataset} has other classes than the run ({len(train.names)} against {len(names)})")
+    if args.split not in splits:
         raise UserError(f"{args.workdir} held out no validation split (its config.validation is 0)")
     out = args.out or args.workdir
     files.make_folder(out, "--out")
-    scores = task.score(restore_variables(args.workdir, meshes.replicated(mesh)), args.split)
+    size = config.batch_size - config.batch_size % -mesh.size  # the run may have had fewer devices
+    score = Evaluator(Predictor.from_workdir(args.workdir).logits, len(names), size, mesh)
+    scores = score(restore_variables(args.workdir, meshes.replicated(mesh)), splits[args.split])
     save_scores(scores, names, out, args.split)
     for name, value in scores.numbers(args.split).items():
         print(f"{name:16} {value:.4f}")

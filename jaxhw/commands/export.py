@@ -7,16 +7,16 @@ of the model's own: pre-training and the linear protocol leave a backbone alone.
 """
 
 import argparse
-from pathlib import Path
 
+from jaxhw import files
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--workdir and --out."""
-    parser.add_argument("--workdir", type=Path, required=True, help="the run; of pre-training, its backbone")
-    parser.add_argument("--out", type=Path, required=True, help="FILE.safetensors")
+    parser.add_argument("--workdir", type=files.path, required=True, help="the run; of pre-training, its backbone")
+    parser.add_argument("--out", type=files.path, required=True, help="FILE.safetensors")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
 
     variables = weights.of_workdir(args.workdir)
     state = pretrained.to_torch(variables)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(args.out.parent, "--out")
     tensors = {name: value.copy(order="C") for name, value in state.items()}
     safetensors.numpy.save_file(tensors, args.out, metadata={"format": "pt"})
     strict = "" if "head" in variables["params"] else ", strict=False"

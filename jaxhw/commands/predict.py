@@ -4,16 +4,16 @@ jaxhw predict --workdir=runs/vit cat.jpg dog.png
 """
 
 import argparse
-from pathlib import Path
 
+from jaxhw import files
 from jaxhw import mesh as meshes
 from jaxhw.main import set_up
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--workdir and the pictures."""
-    parser.add_argument("--workdir", type=Path, required=True, help="the run")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files of any size")
+    parser.add_argument("--workdir", type=files.path, required=True, help="the run")
+    parser.add_argument("images", nargs="+", type=files.path, metavar="IMAGE", help="picture files of any size")
 
 
 def run(args: argparse.Namespace) -> None:

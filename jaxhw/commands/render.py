@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 from jaxhw import config as configs
+from jaxhw import files
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
@@ -21,12 +22,12 @@ LARGEST = 8192  # pixels along a side, which is all that H.264 can hold
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--workdir, --path, --frames, --fps, --scale, --out."""
     paths = "orbit, ellipse, spiral, interpolate, a nerfstudio camera path (FILE.json), or train, val, test"
-    parser.add_argument("--workdir", type=Path, required=True, help="the run")
+    parser.add_argument("--workdir", type=files.path, required=True, help="the run")
     parser.add_argument("--path", default="orbit", help=f"{paths} (default: orbit)")
     parser.add_argument("--frames", type=int, default=120, help="of the video (default: 120)")
     parser.add_argument("--fps", type=float, default=30, help="frames a second (default: 30)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the frames over that of the pictures")
-    parser.add_argument("--out", type=Path, help="folder for the videos (default: the workdir)")
+    parser.add_argument("--out", type=files.path, help="folder for the videos (default: the workdir)")
 
 
 def run(args: argparse.Namespace) -> None:

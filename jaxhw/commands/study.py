@@ -5,10 +5,10 @@ jaxhw study --config=configs/study_size.py --workdir=runs/size --config.seeds="(
 """
 
 import argparse
-from pathlib import Path
 
 from jaxhw import config as configs
-from jaxhw import study
+from jaxhw import files, study
+from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
 
@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> None:
     config, rest = configs.parse(args.flags, "bases", workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the study goes with --workdir=DIR")
+    meshes.one_process("jaxhw study")
     set_up()
-    workdir = Path(rest["workdir"]).expanduser()
+    workdir = files.path(rest["workdir"])
     if not study.run(config, workdir):
         print("stopped; the same command continues")
         return

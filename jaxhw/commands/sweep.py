@@ -4,11 +4,10 @@ jaxhw sweep --config=configs/sweep_vit.py --workdir=runs/sweep
 """
 
 import argparse
-from pathlib import Path
 
 from jaxhw import config as configs
+from jaxhw import files, sweep
 from jaxhw import mesh as meshes
-from jaxhw import sweep
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
 
@@ -25,7 +24,8 @@ def run(args: argparse.Namespace) -> None:
     config, rest = configs.parse(args.flags, "space", workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the sweep goes with --workdir=DIR")
+    meshes.one_process("jaxhw sweep")
     set_up()
     mesh = meshes.make_mesh(**config.run.mesh)
-    if not sweep.run(config, mesh, Path(rest["workdir"]).expanduser()):
+    if not sweep.run(config, mesh, files.path(rest["workdir"])):
         print("stopped; the same command continues")

@@ -58,6 +58,8 @@ class Classify:
         parts.check(config)
         self.apply = parts.in_training(self.predictor.model, mesh)
         self.groups = HEAD_ALONE if config.frozen else ()
+        if config.frozen and any(not prefix.startswith("head") for prefix, _ in config.optim.groups):
+            raise UserError(f"config.frozen trains the head alone: optim.groups={config.optim.groups} names more")
         self.augment = augment.standard(config.augment.to_dict())
         self.evaluator = Evaluator(self.predictor.logits, len(self.names), config.batch_size, mesh)
 

@@ -61,7 +61,10 @@ class Evaluator:
         self.batch_size, self.mesh = batch_size, mesh
         self._add = jax.jit(lambda *args: _add(logits, *args), out_shardings=meshes.replicated(mesh))
         self._zero = meshes.on_mesh(
-            lambda: {"confusion": jnp.zeros((classes, classes), jnp.int32), "top5": jnp.int32(0), "loss": 0.0}, mesh
+            lambda: (
+                {"confusion": jnp.zeros((classes, classes), jnp.int32), "top5": jnp.int32(0)} | {"loss": jnp.float32(0)}
+            ),
+            mesh,
         )
 
     def __call__(self, variables: PyTree, dataset: Dataset) -> Scores:

@@ -54,8 +54,9 @@ def _conv_fwd(x, kernel, stride, dtype):
 
 
 def _conv_bwd(stride, dtype, saved, dy):
-    def plain(x, kernel, dy):
-        return jax.vjp(partial(_conv, stride, dtype), x, kernel)[1](dy)
+    def plain(x, kernel, dy):  # JAX's rule would bring all operands to the output's type
+        rounded = partial(_conv, stride, dtype, out=dtype)
+        return jax.vjp(rounded, x, kernel)[1](dy.astype(dtype))
 
     def cpu(x, kernel, dy):
         dx, dkernel = jax.vjp(partial(_conv_cpu, stride, dtype), x, kernel)[1](dy)
@@ -67,7 +68,7 @@ def _conv_bwd(stride, dtype, saved, dy):
 conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-def _conv(stride, dtype, x, kernel):
+def _conv(stride, dtype, x, kernel, out=None):
     pad = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         x.astype(dtype),
@@ -75,7 +76,7 @@ def _conv(stride, dtype, x, kernel):
         (stride, stride),
         [(pad, pad)] * 2,
         dimension_numbers=NHWC,
-        preferred_element_type=_sum_type(dtype),
+        preferred_element_type=out or _sum_type(dtype),
     )
 
 

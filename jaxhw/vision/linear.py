@@ -159,7 +159,8 @@ class Linear:
             results |= self.test(variables, best)
         if jax.process_index() == 0:
             files.write(workdir / "grid.json", json.dumps(rows, indent=2) + "\n")
-            plots.sweep(rows, ("rate", "l2"), "val_accuracy", workdir / "grid.png")
+            best_first = [rows[best], *rows[:best], *rows[best + 1 :]]
+            plots.sweep(best_first, ("rate", "l2"), "val_accuracy", workdir / "grid.png")
             plots.curves(workdir / "metrics.jsonl", workdir / "curves.png")
         return results
 

@@ -72,6 +72,12 @@ def test_a_finished_and_a_running_run(tmp_path, capsys):
         assert (tmp_path / "out" / f"{name}.png").exists()
 
 
+def test_out_must_be_a_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    code, _, err = compare(capsys, workdir(tmp_path / "vit"), f"--out={tmp_path / 'file'}")
+    assert code == 2 and "choose another --out" in err and len(err.splitlines()) == 1
+
+
 def test_runs_of_the_same_name_are_told_apart(tmp_path, capsys):
     folders = [workdir(tmp_path / day / "vit") for day in ("monday", "tuesday")]
     assert compare(capsys, *folders, folders[0], f"--out={tmp_path / 'out'}")[0] == 0

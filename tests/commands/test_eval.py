@@ -51,6 +51,11 @@ def test_another_set_is_brought_to_the_run_s_size_and_goes_elsewhere(workdir, ca
     assert (tmp_path / "out" / "test_confusion.png").exists()
 
 
+def test_a_home_folder_is_what_it_is_in_training(workdir, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(workdir.parent))
+    assert call(capsys, f"--workdir=~/{workdir.name}")[0] == 0
+
+
 def test_out_must_be_a_folder(workdir, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, errors = call(capsys, f"--workdir={workdir}", f"--out={tmp_path / 'file'}")

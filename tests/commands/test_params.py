@@ -32,6 +32,15 @@ def test_a_config_for_another_command_is_one_line(capsys, command, config, use):
     assert errors.endswith(f"use jaxhw {use}\n") and len(errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize("config", ["sweep_vit", "study_size"])
+def test_several_processes_do_not_share_a_search_or_a_study(capsys, monkeypatch, tmp_path, config):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1234")
+    command = config.partition("_")[0]
+    assert cli.main([command, f"--config=configs/{config}.py", f"--workdir={tmp_path / 'x'}"]) == 2
+    errors = capsys.readouterr().err
+    assert f"jaxhw {command} runs in one process" in errors and len(errors.splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", ["train", "sweep", "study", "params"])
 def test_help_names_the_flags(capsys, command):
     with pytest.raises(SystemExit):

@@ -65,6 +65,15 @@ def test_a_frozen_backbone_stays_bit_equal_in_its_statistics_too(tmp_path):
     assert (32, 10) in memory and (3, 3, 32, 32) not in memory
 
 
+def test_groups_of_the_optimiser_do_not_thaw_a_frozen_backbone():
+    config = config_of(frozen=True)
+    config.optim.groups = (("head", 10.0),)
+    Classify(config, meshes.make_mesh(1))
+    config.optim.groups = (("", 0.1), ("head", 1.0))
+    with pytest.raises(UserError, match=r"config\.frozen trains the head alone: optim\.groups="):
+        Classify(config, meshes.make_mesh(1))
+
+
 def test_a_frozen_backbone_has_no_dropout():
     config = config_of(frozen=True)
     config.model.update({"dropout": 0.5, "drop_path": 0.5})

@@ -30,7 +30,9 @@ def reference(data, weights):
 def test_scores_equal_scikit_learn_on_every_image(data, devices, batch_size):
     """53 images in batches that do not divide them: the padding of the last batch must not count."""
     weights = np.random.default_rng(1).normal(size=(48, CLASSES)).astype("f") / 300
-    scores = Evaluator(logits, CLASSES, batch_size, meshes.make_mesh(devices))({"params": weights}, data)
+    evaluator = Evaluator(logits, CLASSES, batch_size, meshes.make_mesh(devices))
+    scores = evaluator({"params": weights}, data)
+    assert evaluator._add._cache_size() == 1
     z = reference(data, weights)
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     numbers = scores.numbers("test")
