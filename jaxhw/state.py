@@ -63,7 +63,13 @@ class TrainState(flax.struct.PyTreeNode):
 def update_ema(ema: PyTree, new: PyTree, decay: float, step: jax.Array) -> PyTree:
     """ema += (1 - d)(new - ema), with d = min(decay, (1 + t) / (10 + t)) so that early averages forget the start.
 
+    Counts and masks, which have no average, are the new ones.
+
     The warm-up of the decay is that of ``tf.train.ExponentialMovingAverage(num_updates=t)``.
     """
     rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda old, value: old + rate.astype(old.dtype) * (value - old), ema, new)
+
+    def follow(old: jax.Array, value: jax.Array) -> jax.Array:
+        return old + rate.astype(old.dtype) * (value - old) if jnp.issubdtype(old.dtype, jnp.floating) else value
+
+    return jax.tree.map(follow, ema, new)

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"{name}={getattr(args, name)} must be a number greater than 0")
     renderer, variables, scene = render.from_workdir(args.workdir, meshes.make_mesh())
     out = args.out or args.workdir
+    files.make_folder(out, "--out")
     if args.path in SPLITS:
         return beside_truth(args, renderer, variables, out)
     path = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames, scene.to_capture)
@@ -58,9 +59,9 @@ def run(args: argparse.Namespace) -> None:
             yield seen.rgb, video.depth_picture(seen.depth, seen.opacity, *ends)
 
     name = Path(args.path).stem
-    files = out / f"{name}.mp4", out / f"{name}_depth.mp4"
-    video.write_all(files, frames(), args.fps, total=len(path))
-    print(f"written: {files[0]}, {files[1]}")
+    videos = out / f"{name}.mp4", out / f"{name}_depth.mp4"
+    video.write_all(videos, frames(), args.fps, total=len(path))
+    print(f"written: {videos[0]}, {videos[1]}")
 
 
 def beside_truth(args: argparse.Namespace, renderer, variables, out: Path) -> None:

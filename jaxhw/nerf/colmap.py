@@ -1,5 +1,6 @@
 """COLMAP's models, binary and text: sparse/0 and its like beside a folder of images."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,30 @@ def _reconstruction(path: Path):
         import pycolmap
     except ImportError as error:
         raise UserError(f"reading COLMAP's model {path} takes pycolmap: pip install pycolmap") from error
+    _check_length(path / "images.bin")
     try:
         return pycolmap.Reconstruction(str(path))
     except Exception as error:  # pycolmap turns COLMAP's checks into exceptions of many kinds
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise UserError(f"cannot read COLMAP's model {path}: {reason}") from error
+
+
+def _check_length(path: Path) -> None:
+    """Raises a UserError for an images.bin that is cut off: pycolmap would wait for a name's end for ever.
+
+    An image is 64 bytes (id, pose, camera), its name up to a 0, and 24 bytes for each of a number of points.
+    """
+    data = path.read_bytes() if path.is_file() else bytes(8)
+    try:
+        (images,), at = struct.unpack_from("<Q", data), 8
+        for _ in range(images):
+            at = data.index(0, at + 64) + 1
+            at += 8 + 24 * struct.unpack_from("<Q", data, at)[0]
+        complete = at <= len(data)
+    except (struct.error, ValueError):
+        complete = False
+    if not complete:
+        raise UserError(f"cannot read COLMAP's model {path.parent}: {path.name} is cut off")
 
 
 def _lens(camera, name: str) -> Lens:

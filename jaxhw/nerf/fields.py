@@ -14,7 +14,7 @@ from typing import Any
 from jaxhw.errors import UserError
 from jaxhw.nerf import stages
 from jaxhw.nerf.dvgo import DVGO, Phase
-from jaxhw.nerf.scenes import Scene
+from jaxhw.nerf.scenes import FAR, NEAR, Scene
 from jaxhw.nerf.vanilla import Vanilla
 
 Field = DVGO | Vanilla
@@ -84,6 +84,8 @@ def create(values: Mapping[str, Any], scene: Scene, steps: int, seed: int, train
     if name == "vanilla":
         if values["samples"] < 2:
             raise UserError(f"config.model.samples={values['samples']} must be 2 or more")
+        if scene.unbounded and (scene.near, scene.far) == (NEAR, FAR):
+            raise UserError("vanilla needs a scene with bounds: this capture names none; dvgo learns it (dvgo.py:fox)")
         return Vanilla(near=scene.near, far=scene.far, **values)
     coverage, inner, shell = values.pop("coverage"), values.pop("inner"), values.pop("shell") * scene.unbounded
     near = values.pop("near") or scene.near

@@ -24,6 +24,8 @@ def read(folder: Path) -> Capture:
         raise UserError(f"cannot read {path}: {error}") from error
     if table.ndim != 2 or table.shape[1] != 17:
         raise UserError(f"{path} holds an array of shape {table.shape}: LLFF's is [images, 17]")
+    if not np.isfinite(table).all():
+        raise UserError(f"{path} holds numbers that are not finite: make it anew without those images")
     pictures = _pictures(folder)
     if len(pictures) != len(table):
         raise UserError(f"{path} has {len(table)} poses for the {len(pictures)} images in {pictures[0].parent}")

@@ -1,5 +1,6 @@
 """Learning a scene from posed pictures: the task behind configs/dvgo.py and configs/vanilla.py."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +93,18 @@ class Nerf:
         held_out = self.scene.split[self.watched]
         if not len(held_out):
             return {}
-        step = int(variables["model_state"]["step"])
         every = self.config.eval_all_every
         if every and step % every == 0:
             chosen, suffix = held_out, "_all"
         else:
             chosen, suffix = held_out[[step // (self.config.eval_every or 1) % len(held_out)]], ""
-        seen = [(self.see(variables, i).rgb, self.truth(i)) for i in chosen]
-        numbers = {
-            "loss": np.mean([((rgb - truth) ** 2).mean() for rgb, truth in seen]),
-            "psnr": np.mean([quality.psnr(rgb, truth) for rgb, truth in seen]),
-        }
-        return {f"{self.watched}_{name}{suffix}": float(value) for name, value in numbers.items()}
+        scores = np.mean([self.errors(variables, i) for i in chosen], 0)
+        return {f"{self.watched}_{name}{suffix}": float(v) for name, v in zip(("loss", "psnr"), scores, strict=True)}
+
+    def errors(self, variables: PyTree, frame: int) -> tuple[float, float]:
+        """Mean squared error and PSNR of a frame."""
+        seen, truth = self.see(variables, frame).rgb, self.truth(frame)
+        return ((seen - truth) ** 2).mean(), quality.psnr(seen, truth)
 
     def see(self, variables: PyTree, frame: int) -> Picture:
         """What the field shows where frame number ``frame`` of the scene was taken."""
@@ -143,9 +144,15 @@ class Nerf:
                 depth = video.depth_picture(seen.depth, seen.opacity, *video.depth_range(seen.depth, seen.opacity))
                 panels = video.beside(truth, seen.rgb, video.error_picture(seen.rgb, truth), depth)
                 folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(panels).save(folder / f"{Path(self.scene.names[i]).stem}.png")
+                Image.fromarray(panels).save(folder / file_name(self.scene.names[i], self.scene.names))
         means = {f"{split}_{name}": value for name, value in quality.mean(list(scores.values())).items()}
         return means | {f"{split}_images": len(frames), f"{split}_scores": scores}
+
+
+def file_name(name: str, names: Sequence[str]) -> str:
+    """A frame's picture: "r_0.png" of "test/r_0.png", with its folders ("cam1_r_0.png") where others end alike."""
+    alone = sum(Path(other).stem == Path(name).stem for other in names) == 1
+    return f"{Path(name).stem if alone else '_'.join(Path(name).with_suffix('').parts)}.png"
 
 
 def over(colours, background):
@@ -165,6 +172,8 @@ def _warn(left_out: float) -> None:
 
 
 def _check(config: ConfigDict) -> None:
+    if config.dtype != "float32":
+        raise UserError(f"config.dtype={config.dtype!r}: scenes are learnt in float32")
     if config.background not in BACKGROUNDS:
         raise UserError(f"config.background={config.background!r} is unknown; choose one of {', '.join(BACKGROUNDS)}")
     every, all_every = config.eval_every, config.eval_all_every

@@ -1,5 +1,6 @@
 """nerfstudio's and instant-ngp's transforms.json: one file, intrinsics for all frames or each, distortion."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,14 @@ def read_frames(path: Path, content: Mapping[str, Any], split: str = "") -> list
         splits = _named_splits(content)
         frames = []
         for i in existing(pictures, path):
-            entry, name = entries[i], str(pictures[i].relative_to(path.parent))
+            entry, name = entries[i], os.path.relpath(pictures[i], path.parent)
             pose = np.asarray(entry["transform_matrix"], float)[:3, :4]
+            if pose.shape != (3, 4):
+                raise ValueError(f"the transform_matrix of {name} is no 4 x 4 matrix")
             pose = np.concatenate([pose[:, :3] @ OPENGL_TO_OPENCV, pose[:, 3:]], 1)
             lens = _lens({**content, **entry}, pictures[i], name)
             frames.append(Frame(pictures[i], name, pose, lens, split or splits.get(entry["file_path"], "")))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is not a transforms.json as nerfstudio and instant-ngp write it: {what}") from error
     return frames

@@ -1,9 +1,11 @@
 """Options that no field can have are one line, before anything is computed."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from jaxhw.errors import UserError
-from jaxhw.nerf import fields
+from jaxhw.nerf import fields, scenes
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,9 @@ def test_impossible_numbers_are_one_line(name, phase, change, message):
     values |= {phase: values[phase] | change} if phase else change
     with pytest.raises(UserError, match=message):
         fields.create({"name": name, **values}, scene=None, steps=10, seed=0)
+
+
+def test_vanilla_needs_bounds():
+    scene = SimpleNamespace(unbounded=True, near=scenes.NEAR, far=scenes.FAR)
+    with pytest.raises(UserError, match="vanilla needs a scene with bounds"):
+        fields.create({"name": "vanilla", **fields.options("vanilla")}, scene, steps=10, seed=0)

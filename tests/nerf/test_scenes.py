@@ -224,6 +224,7 @@ def bad_frame(**changes):
         (bad_frame(k3=0.1), "k3"),
         (folders.transforms(applied_transform=[[1, 2], [3, 4]]), "applied_transform"),
         (folders.transforms(applied_scale=0), "applied_transform"),
+        ({**folders.transforms(), "w": float("inf")}, "transforms.json"),
         ({"frames": 3}, "transforms.json"),
         ({"w": 3}, "transforms.json.*no 'frames'"),
         ([], "transforms.json"),
@@ -247,6 +248,9 @@ def test_damaged_llff(tmp_path):
     folder = folders.write_llff(tmp_path)
     (folder / "images" / "002.png").unlink()
     load_fails(folder, "9 poses for the 8 images")
+    np.save(folder / "poses_bounds.npy", np.full((9, 17), np.nan))
+    (folder / "images" / "002.png").write_bytes((folder / "images" / "001.png").read_bytes())
+    load_fails(folder, "not finite")
     np.save(folder / "poses_bounds.npy", np.zeros((9, 12)))
     load_fails(folder, r"shape \(9, 12\)")
     (folder / "poses_bounds.npy").write_bytes(b"nothing")
@@ -258,8 +262,11 @@ def test_bad_colmap(tmp_path):
     parameters = (FOCAL, FOCAL, *CENTRE, *[0.0] * 8)
     load_fails(folders.write_colmap(tmp_path / "a", model="FULL_OPENCV", parameters=parameters), "FULL_OPENCV")
     folder = folders.write_colmap(tmp_path / "b")
-    (folder / "sparse" / "0" / "images.bin").write_bytes(b"xx")
-    load_fails(folder, "cannot read COLMAP's model")
+    path = folder / "sparse" / "0" / "images.bin"
+    whole = path.read_bytes()
+    for length in (2, 8 + 64 + 2, len(whole) - 1):  # cut in a name, pycolmap would wait for ever
+        path.write_bytes(whole[:length])
+        load_fails(folder, r"cannot read COLMAP's model .*images\.bin is cut off")
 
 
 def test_downscale_must_leave_something(tmp_path):

@@ -84,6 +84,17 @@ def test_a_run_stopped_in_any_stage_continues_bit_for_bit(whole, tmp_path, at):
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+def test_pictures_of_one_name_in_several_folders_have_names_of_their_own():
+    names = ["cam0/0001.png", "cam1/0001.png", "cam1/0002.png"]
+    assert [task.file_name(name, names) for name in names] == ["cam0_0001.png", "cam1_0001.png", "0002.png"]
+
+
+def test_averaged_weights_are_evaluated_with_the_masks_of_now(tmp_path):
+    results, lines = run(tmp_path, optim={"ema": 0.5}, steps=24)
+    assert np.isfinite(results["test_psnr"])
+    assert [line["step"] for line in lines if "val_psnr_all" in line] == [12, 24]
+
+
 def test_a_workdir_is_all_that_rendering_needs(whole):
     workdir, results, _ = whole
     renderer, variables, scene = render.from_workdir(workdir, meshes.make_mesh(1))
