@@ -40,7 +40,6 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"{name}={getattr(args, name)} must be a number greater than 0")
     renderer, variables, scene = render.from_workdir(args.workdir, meshes.make_mesh())
     out = args.out or args.workdir
-    files.make_folder(out, "--out")
     if args.path in SPLITS:
         return beside_truth(args, renderer, variables, out)
     path = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames, scene.to_capture)
@@ -60,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
     name = Path(args.path).stem
     videos = out / f"{name}.mp4", out / f"{name}_depth.mp4"
+    files.make_folder(out, "--out")
     video.write_all(videos, frames(), args.fps, total=len(path))
     print(f"written: {videos[0]}, {videos[1]}")
 
@@ -85,5 +85,6 @@ def beside_truth(args: argparse.Namespace, renderer, variables, out: Path) -> No
             depth = video.depth_picture(seen.depth, seen.opacity, *ends)
             yield video.beside(truth, seen.rgb, video.error_picture(seen.rgb, truth), depth)
 
+    files.make_folder(out, "--out")
     video.write(out / f"{args.path}.mp4", frames(), args.fps, total=len(scene.split[args.path]))
     print(f"written: {out / f'{args.path}.mp4'}")
