@@ -2,8 +2,9 @@
 
     python -m jaxhw.main --config=configs/simclr.py --workdir=runs/simclr
 
-50 epochs, planned for less than two hours on two cores; time and kNN accuracy not measured yet. On an accelerator take
-the stem for small images and train for longer: --config.model.stem=cifar --config.epochs=500.
+50 epochs: kNN accuracy 67.3 and 67.2 % of the test set (seeds 0 and 1), 65.9 and 64.0 % of the held-out images. By
+the rate of 400 images/s 100 minutes on two cores; both seeds side by side, a core each, took 178. On an accelerator
+take the stem for small images and train for longer: --config.model.stem=cifar --config.epochs=500.
 
 Where the recipe comes from (and why):
 - SGD (up in a tenth of the run, down by a cosine), decay 5e-4, crops of 0.2 to 1 of the area, weak colour jitter,
