@@ -7,7 +7,8 @@
 
 The recipe is the authors' for CIFAR-10 (Chen and He 2021, appendix D): SGD, rate 0.03 at batch 256 with a cosine, decay
 5e-4, a projector of two layers, MoCo v2's augmentation without blur. Differences: batch 256 instead of 512, for more
-steps in a short run, and a rate that rises in the first tenth. Watch feature_std: this method is the first to collapse.
+steps in a short run, and a rate that rises in the first tenth. Watch val_feature_std: this method
+collapses first.
 """
 
 from jaxhw.vision import pretrain, views

@@ -79,15 +79,17 @@ class Watch:
             numbers = {"val_knn_accuracy": accuracy, **numbers}
         if jax.process_index() == 0:
             if self.collapsed(numbers):
-                spreads = (numbers[f"{self.split}{name}_std"] for name in ("feature", "projection"))
-                tqdm.write(monitors.collapse_line(*spreads))
+                tqdm.write(monitors.collapse_line(*self._spreads(numbers)))
             if self.folder:
                 self.draw_neighbours(bank, queries[: SHOWN[0]])
         return numbers
 
     def collapsed(self, numbers: dict[str, float]) -> bool:
         """Whether the features of all images, or what the loss sees of them, are nearly the same."""
-        return any(numbers[f"{self.split}{name}_std"] < monitors.COLLAPSED for name in ("feature", "projection"))
+        return min(self._spreads(numbers)) < monitors.COLLAPSED
+
+    def _spreads(self, numbers: dict[str, float]) -> tuple[float, float]:
+        return numbers[f"{self.split}feature_std"], numbers[f"{self.split}projection_std"]
 
     def test(self, variables: PyTree, bank: Dataset, test: Dataset) -> float:
         """The kNN accuracy of a test split among all images of a labelled set."""
