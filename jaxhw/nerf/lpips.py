@@ -31,6 +31,7 @@ VGG = tuple(
     (3, 1, 1, block > 0 and i == 0, i == convs - 1) for block, convs in enumerate((2, 2, 3, 3, 3)) for i in range(convs)
 )
 POOL = {"alex": 3, "vgg": 2}  # window; the stride is 2
+SMALLEST = {"alex": 31, "vgg": 16}  # pixels: of less the last pooling leaves nothing
 SHIFT, SCALE = np.float32([-0.030, -0.088, -0.188]), np.float32([0.458, 0.448, 0.450])  # the paper's, for [-1, 1]
 
 Params = Mapping[str, Any]

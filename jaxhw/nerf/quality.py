@@ -59,10 +59,17 @@ class Judge:
         self._lpips = {net: lpips.load(net, weights) for net in nets}
 
     def __call__(self, picture: np.ndarray, truth: np.ndarray) -> dict[str, float | str]:
-        """ "psnr", "ssim", "lpips_alex" and "lpips_vgg" of one picture; "not run: why" without weights."""
+        """ "psnr", "ssim", "lpips_alex" and "lpips_vgg" of one picture; "not run: why" where LPIPS cannot be."""
         scores = {"psnr": psnr(picture, truth), "ssim": ssim(picture, truth)}
         for net, params in self._lpips.items():
-            scores[f"lpips_{net}"] = params if isinstance(params, str) else lpips.distance(net, params, picture, truth)
+            smallest = lpips.SMALLEST[net]
+            if isinstance(params, str):
+                score = params
+            elif min(truth.shape[:2]) < smallest:
+                score = f"not run: it takes images of at least {smallest} x {smallest} pixels"
+            else:
+                score = lpips.distance(net, params, picture, truth)
+            scores[f"lpips_{net}"] = score
         return scores
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhw.nerf import lpips
+from jaxhw.nerf import lpips, quality
 from tests.golden.nerf_lpips import MODULES, made_up, pair
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "nerf_lpips.npz"
@@ -44,6 +44,13 @@ def test_weights_are_read_from_a_folder_or_a_file(tmp_path):
     folder = save(tmp_path, "alex", params)
     for weights in (folder, f"{folder}/alexnet.ckpt"):
         jax.tree.map(np.testing.assert_array_equal, lpips.load("alex", weights), params)
+
+
+def test_pictures_too_small_for_a_network_are_told(net, tmp_path):
+    judge = quality.Judge(save(tmp_path, net, made_up(net)), (net,))
+    least = lpips.SMALLEST[net]
+    score = lambda size: judge(*np.random.default_rng(0).uniform(size=(2, size, 40, 3)))[f"lpips_{net}"]
+    assert np.isfinite(score(least)) and score(least - 1).startswith(f"not run: it takes images of at least {least} x")
 
 
 class Evil:
