@@ -3,7 +3,7 @@
     jaxhw study --config=configs/study_size.py --workdir=runs/study_size
 
 One data set, so that nothing but its size changes: a smaller part lies within every larger one, each is learnt from for
-the same number of steps (20 epochs of the whole set), and the linear protocol and the nearest neighbours use all labels
+the same number of steps (20 epochs of the whole set), and the offline linear probe and the neighbours use all labels
 (the course report compared two data sets of different kinds and sizes). Labels choose the parts (as many images of each
 class); the probe's held-out images are among those learnt from. Three seeds draw other parts and other weights;
 table.md has mean and deviation, points.png shows them. Hours on two cores, not measured yet: one seed and fewer steps

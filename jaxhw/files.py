@@ -1,5 +1,6 @@
 """Files that are complete or absent, and folders that can be made or are refused in one line."""
 
+import os
 from pathlib import Path
 
 from jaxhw.errors import UserError
@@ -7,7 +8,7 @@ from jaxhw.errors import UserError
 
 def write(path: Path, text: str) -> None:
     """Writes a text file beside its name and renames it, so that a process that dies leaves the old one or the new."""
-    partial = path.with_name(f"{path.name}.tmp")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write seeds of one study
     partial.write_text(text)
     partial.replace(path)
 

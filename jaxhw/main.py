@@ -1,7 +1,8 @@
 """Trains what a config describes: ``python -m jaxhw.main --config=configs/vit.py --workdir=runs/vit``.
 
 Flags: ``--config=FILE[:variant]``, ``--workdir=DIR``, ``--config.key=value`` for any key. The same command again
-continues a run that was stopped. Exit codes: 0 finished or stopped on request, 2 bad input.
+continues a run that was stopped. Exit codes: 0 finished or stopped on request, 2 bad input or a run that failed:
+weights that are not finite, features that collapsed.
 """
 
 import logging
@@ -36,6 +37,8 @@ def run(argv: Sequence[str]) -> None:
     results = train.run(task.make(config, mesh), config, mesh, workdir)
     if results and jax.process_index() == 0:
         print(summary(results, workdir))
+    if results.get("collapsed"):
+        raise UserError(f"{workdir} has collapsed: its features or projections are nearly the same for all images")
 
 
 def summary(results: dict, workdir: Path) -> str:

@@ -23,7 +23,12 @@ Rows = Sequence[Mapping[str, Any]]  # the lines of a metrics.jsonl
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; their yellow is too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SPLITS = {"": ("training", COLOURS[0]), "val_": ("validation", COLOURS[1]), "test_": ("test", COLOURS[2])}
+SPLITS = {  # what a number's name begins with
+    "": ("training", COLOURS[0]),
+    "val_": ("validation", COLOURS[1]),
+    "test_": ("test", COLOURS[2]),
+    "seen_": ("images learnt from", COLOURS[3]),
+}
 INK = "#444444"
 MOST_POINTS = 250  # on a line; a longer series is averaged over stretches
 STYLE = {
@@ -47,8 +52,8 @@ STYLE = {
 def curves(path: Path, out: Path, names: Sequence[str] = ("accuracy", "loss")) -> None:
     """A panel for each of the `names` of the run whose metrics.jsonl is `path`, over epochs where it counts them.
 
-    A panel shows the number itself (training) and those that begin with val_ and test_; as dots those that also end
-    with _all (of all held-out pictures, not of one). One without numbers is left out; a run with none of them draws
+    A panel shows the number itself (training) and those that begin with val_, test_ and seen_; as dots those that also
+    end with _all (of all held-out pictures, not of one). One without numbers is left out; a run with none of them draws
     nothing.
     """
     rows = metrics.read(path)

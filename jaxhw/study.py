@@ -196,15 +196,20 @@ def _values(row: Mapping[str, Any], column: str) -> list[float]:
     return [values[column] for values in row["seeds"].values() if isinstance(values[column], (int, float))]
 
 
+def told(results: Mapping[str, Any]) -> list[str]:
+    """What results.json says of a run beside its numbers: the names of what is true, such as "collapsed"."""
+    return sorted(key for key, value in results.items() if value is True)
+
+
 def _state(name: str, results: dict[int, Any], seeds: tuple[int, ...], missing: Missing) -> str:
     """How far a run is, why not further, and what its results say of themselves ("collapsed": true)."""
-    told = sorted({key for result in results.values() for key, value in result.items() if value is True})
+    said = sorted({key for result in results.values() for key in told(result)})
     if len(results) == len(seeds):
-        return "; ".join(("done" if len(seeds) == 1 else f"{len(seeds)} seeds", *told))
+        return "; ".join(("done" if len(seeds) == 1 else f"{len(seeds)} seeds", *said))
     counted = f"{len(results)} of {len(seeds)} seeds" if results else ""
     why = next((missing[name, seed] for seed in seeds if (name, seed) in missing), "" if counted else "to come")
     why = why if len(why) <= LONGEST else f"{why[:LONGEST]}..."
-    return "; ".join(filter(None, (counted, why.replace("|", "/"), *told)))
+    return "; ".join(filter(None, (counted, why.replace("|", "/"), *said)))
 
 
 def _draw(view: Mapping[str, Any], workdir: Path) -> None:

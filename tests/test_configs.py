@@ -65,6 +65,13 @@ def test_it_can_be_built(name, variant):
         check(part)
 
 
+@pytest.mark.parametrize("steps", [[], ["--config.bases.simclr.steps=100"]])
+def test_both_sets_are_learnt_from_for_as_many_steps(steps):
+    config = configs.parse([f"--config={FOLDER / 'study_pretraining.py'}", *steps])[0]
+    runs = [configs.changed(config.bases[base], dict(changes)) for _, base, changes in config.runs if base == "simclr"]
+    assert {run.steps for run in runs} == {100 if steps else 9350} and len(runs) == 2
+
+
 def test_what_is_pretrained_can_be_probed_and_fine_tuned():
     """As the README has it: none of its commands names the normalisation."""
     names = [*((name, "") for name in (*METHODS, "linear", "finetune")), *(("finetune", v) for v in ("mlp", "frozen"))]

@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxhw import main, train
+
 ROOT = Path(__file__).resolve().parent.parent
 ENV = {**os.environ, "XLA_FLAGS": ""}
 SMALL = ["--config.model.width=16", "--config.model.depth=1", "--config.model.heads=2", "--config.model.mlp=16"]
+
+SSL = ["--config=configs/simclr.py", "--workdir=/tmp/x", "--config.dataset=digits", "--config.model.stem=cifar"]
 
 
 def command(*argv):
@@ -125,6 +129,15 @@ def test_a_full_disk_is_one_line(tmp_path):
             "did you mean config.seed",
         ),
         (["train", "--config=configs/vit.py:digits", "--workdir=/tmp/x", "--config.batch_size=0"], "batch_size=0"),
+        (
+            ["train", "--config=configs/simclr.py", "--workdir=/tmp/x", "--config.method.name=dino"],
+            "unknown method 'dino'",
+        ),
+        (["train", *SSL, "--config.batch_size=4096"], "images to learn from, fewer than batch_size=4096"),
+        (
+            ["train", "--config=configs/vit.py:digits", "--workdir=/tmp/x", "--config.init_from=torch:README.md"],
+            "README.md is no zip archive",
+        ),
         (["eval", "--workdir=/nowhere"], "is no workdir"),
         (["predict", "--workdir=/nowhere", "x.png"], "is no workdir"),
         (["compare", "/nowhere", "--out=/tmp/x"], "/nowhere"),
@@ -161,3 +174,11 @@ def test_eval_predict_and_params(whole, tmp_path):
     assert done.stdout.splitlines()[-1].split() == ["Total", "11139844"]
     done = call("params", "--config=configs/resnet18.py")
     assert done.stdout.splitlines()[-1].split() == ["Total", "11227812"]
+
+
+def test_a_collapsed_run_has_exit_code_2_and_its_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(main, "set_up", lambda: None)
+    monkeypatch.setattr(train, "run", lambda *_: {"loss": 0.25, "collapsed": True})
+    assert main.main(["--config=configs/vit.py:digits", f"--workdir={tmp_path}", "--config.batch_size=64"]) == 2
+    out, error = capsys.readouterr()
+    assert "loss 0.25" in out and error.startswith(f"error: {tmp_path} has collapsed") and error.count("\n") == 1

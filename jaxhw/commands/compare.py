@@ -102,7 +102,7 @@ def _facts(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     def during(name: str) -> list[float]:
         return [row[name] for row in rows if row.get(name) is not None]
 
-    facts = {"state": "done" if results else "running"}
+    facts = {"state": "; ".join(("done", *study.told(results))) if results else "running"}
     for key, otherwise in (
         ("dataset", config.get("dataset")),
         ("parameters", None),

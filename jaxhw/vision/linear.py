@@ -153,6 +153,7 @@ class Linear:
             "rate": rows[best]["rate"],
             "l2": rows[best]["l2"],
             "val_accuracy": float(accuracies[best]),
+            "val_knn_accuracy": self.neighbours("val"),
             "val_images": len(self.splits["val"]),
         }
         if "test" in self.splits:
@@ -166,12 +167,14 @@ class Linear:
 
     def test(self, variables: PyTree, best: int) -> dict[str, Any]:
         """The chosen head's accuracy on the test split, and that of the nearest neighbours."""
-        test, config = self.splits["test"], self.config
-        neighbours = knn.accuracy(
-            self.data["train"], self.train.labels, self.data["test"], test.labels, config.knn_k, config.knn_temperature
-        )
-        accuracy = float(self.score(variables, "test")[0][best])
-        return {"test_accuracy": accuracy, "test_images": len(test), "test_knn_accuracy": neighbours}
+        accuracy, images = float(self.score(variables, "test")[0][best]), len(self.splits["test"])
+        return {"test_accuracy": accuracy, "test_images": images, "test_knn_accuracy": self.neighbours("test")}
+
+    def neighbours(self, split: str) -> float:
+        """The kNN accuracy of a split among the training images."""
+        config, bank, queries = self.config, self.data["train"], self.data[split]
+        labels = self.train.labels, self.splits[split].labels
+        return knn.accuracy(bank, labels[0], queries, labels[1], config.knn_k, config.knn_temperature)
 
 
 def _losses(head: PyTree, x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:

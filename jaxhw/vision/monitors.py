@@ -24,7 +24,7 @@ def alignment(z: jax.Array) -> jax.Array:
 
 @jax.jit
 def uniformity(z: jax.Array) -> jax.Array:
-    """log mean exp(-2 |z_i - z_j|^2) over pairs of images, z [n, d] -> [] in [-4, 0], 0 where all are one.
+    """log mean exp(-2 |z_i - z_j|^2) over pairs of images, z [n, d] -> [] in [-8, 0], 0 where all are one.
 
     Lower is better (Wang and Isola 2020, with their t = 2).
     """

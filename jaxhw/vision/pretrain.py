@@ -37,7 +37,7 @@ def default_config(method: str, model: str = "resnet18") -> ConfigDict:
                 "augment": dict(views.SIMCLR),
                 # kNN accuracy of the features: of held-out images while training, of the test split at the end
                 "knn_dataset": "",  # a labelled set; "" is the set itself, where it has labels
-                "knn_bank": 10000,  # images to find neighbours among while training; at the end all are used
+                "knn_bank": 10000,  # images to find neighbours among; for the test split all are used
                 "knn_k": 200,
                 "knn_temperature": 0.1,
                 "validation": 0.04,  # fraction of that set held out, also from the pre-training; 0: no kNN

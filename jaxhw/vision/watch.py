@@ -60,12 +60,12 @@ class Watch:
         self.bank, self.queries, self.k = bank, queries, k
         self.few = queries.subset(np.arange(min(IMAGES, len(queries))))
         self.accuracy = partial(knn.accuracy, k=k, temperature=temperature)
-        self.split = "val_" if k else ""  # without labels nothing is held out
+        self.split = "val_" if k else "seen_"  # without labels nothing is held out
         functions = of_images, of_views, lambda v, images: project(v, of_images(v, images))
         self.extract, self.extract_views, self.extract_projections = (Extractor(f, batch_size, mesh) for f in functions)
 
     def __call__(self, variables: PyTree) -> dict[str, float]:
-        """The queries' kNN accuracy and the monitors' numbers, by names that begin with val_ if they are held out."""
+        """The queries' kNN accuracy and the monitors' numbers, under val_, or seen_ if nothing is held out."""
         queries, bank = self.extract(variables, self.queries), self.extract(variables, self.bank)
         numbers = {
             "feature_std": monitors.spread(queries[:IMAGES]),

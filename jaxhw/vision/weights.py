@@ -1,5 +1,6 @@
 """Weights from elsewhere for a model to start from: other runs, PyTorch's files, the Hugging Face hub."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def load(source: str, like: Mapping, normalise: str | None = None, heads: int | 
             raise UserError(f"{source} is a file, no workdir: for weights of PyTorch's write torch:{source}")
         state = pretrained.to_torch(of_workdir(workdir))
         _check_unseen(workdir, {"normalise": normalise, "model.heads": heads})
+        _warn(workdir)
     return fit(state, like, source)
 
 
@@ -120,12 +122,17 @@ def _fit_tokens(state: State, wanted: dict[str, tuple[int, ...]], source: str) -
     """Brings a ViT's cls token and positions to the shapes wanted, where that is a matter of form or of the grid."""
     state = dict(state)
     for name in ("cls_token", "pos_embedding", "pos_embed"):
-        if name in state and name in wanted and state[name].ndim == 3 and len(wanted[name]) == 2:
+        if name in state and name in wanted and state[name].shape[:-2] == (1,) and len(wanted[name]) == 2:
             state[name] = state[name][0]  # vit-pytorch had [1, tokens, width] until 2025
     name = "pos_embedding" if "pos_embedding" in wanted else "pos_embed"
-    if name in state and name in wanted and state[name].shape[-2] != wanted[name][-2]:
+    if name in state and name in wanted and _differ_in_tokens(state[name].shape, wanted[name]):
         state[name] = _resize(state[name], wanted[name], "cls_token" in wanted, source)
     return state
+
+
+def _differ_in_tokens(there: tuple[int, ...], here: tuple[int, ...]) -> bool:
+    """Whether two shapes [..., tokens, width] differ in the number of tokens and in nothing else."""
+    return there != here and len(there) == len(here) and (*there[:-2], there[-1]) == (*here[:-2], here[-1])
 
 
 def _resize(positions: np.ndarray, shape: tuple[int, ...], cls: bool, source: str) -> np.ndarray:
@@ -133,7 +140,7 @@ def _resize(positions: np.ndarray, shape: tuple[int, ...], cls: bool, source: st
     flat = positions.reshape(positions.shape[-2:])
     token, grid = flat[:cls], flat[cls:]
     old, new = round(len(grid) ** 0.5), round((shape[-2] - cls) ** 0.5)
-    if old**2 != len(grid) or flat.shape[1] != shape[-1]:
+    if old**2 != len(grid) or not old:
         return positions  # another architecture: the comparison says so
     grid = jax.image.resize(grid.reshape(old, old, -1), (new, new, flat.shape[1]), "cubic").reshape(new**2, -1)
     _say(f"init_from {source}: positions of {old} x {old} patches resized to {new} x {new}")
@@ -150,6 +157,13 @@ def _check_unseen(workdir: Path, ours: Mapping) -> None:
             raise UserError(
                 f"{workdir} was trained with {key}={theirs}, this run has {own}: set --config.{key}={theirs}"
             )
+
+
+def _warn(workdir: Path) -> None:
+    """Says so if the features of a finished run's images are nearly all the same: nothing can be learnt from them."""
+    results = workdir / "results.json"
+    if results.exists() and json.loads(results.read_text()).get("collapsed"):
+        _say(f"init_from {workdir}: that run has collapsed; its features tell images apart hardly or not at all")
 
 
 def _download(name: str) -> Path:

@@ -72,6 +72,12 @@ def test_a_finished_and_a_running_run(tmp_path, capsys):
         assert (tmp_path / "out" / f"{name}.png").exists()
 
 
+def test_what_results_say_of_themselves_is_in_the_table(tmp_path, capsys):
+    folder = workdir(tmp_path / "byol", results={"collapsed": True, "seed": 0})
+    assert compare(capsys, folder, f"--out={tmp_path / 'out'}")[0] == 0
+    assert cells((tmp_path / "out" / "table.md").read_text())[0]["state"] == "done; collapsed"
+
+
 def test_out_must_be_a_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, _, err = compare(capsys, workdir(tmp_path / "vit"), f"--out={tmp_path / 'file'}")

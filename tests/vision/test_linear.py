@@ -80,7 +80,7 @@ def test_it_agrees_with_scikit_learn_on_the_same_features(long):
         assert abs((ours == truth).mean() - sklearn.score(held_out, truth)) <= 0.003
         theirs[float(l2)] = sklearn.score(x["val"], task.splits["val"].labels)
     assert results["l2"] == max(theirs, key=theirs.get)
-    assert results["test_accuracy"] > 0.9 and results["test_knn_accuracy"] > 0.9
+    assert results["test_accuracy"] > 0.9 and results["test_knn_accuracy"] > 0.9 and results["val_knn_accuracy"] > 0.9
 
 
 def test_what_a_run_leaves(long):

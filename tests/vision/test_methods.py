@@ -14,7 +14,7 @@ import pytest
 from jaxhw import mesh as meshes
 from jaxhw import train
 from jaxhw.errors import UserError
-from jaxhw.vision import contrastive, methods
+from jaxhw.vision import contrastive, methods, models, weights
 from jaxhw.vision.heads import MLP
 from jaxhw.vision.methods.base import Method, Outputs
 from jaxhw.vision.networks import Networks
@@ -148,6 +148,25 @@ def test_tau_rises_to_one_along_a_cosine_or_stays(name):
     assert methods.create({"name": name, "tau": 0.96, "tau_schedule": "fixed"}).decay(0.5) == 0.96
 
 
+def test_tau_counts_the_run_s_own_steps():
+    """Half way the target goes 0.02 of the way to the online network, at the end it stays where it is."""
+    task = Pretrain(config_of("byol", steps=50, method={"hidden": 8, "dim": 6, "tau": 0.96}), meshes.make_mesh(1))
+    params, state = task.init(jax.random.key(0))
+    params, before = jax.tree.map(lambda a: a + 1, params), state["target"]
+    for step, moved in ((0, 0.04), (25, 0.02), (50, 0.0)):
+        after = task.after_update(params, state, jnp.int32(step))["target"]
+        jax.tree.map(lambda a, b, moved=moved: np.testing.assert_allclose(a - b, moved, atol=1e-6), after, before)
+
+
+def test_the_projector_of_simclr_has_two_layers_or_three():
+    for layers in (2, 3):
+        method = methods.create({"name": "simclr", "layers": layers, "hidden": 8, "dim": 6})
+        projector = method.heads(jnp.float32)["projector"]
+        params = projector.init(jax.random.key(0), jnp.ones((4, 5)), train=False)["params"]
+        kernels = [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
+        assert sorted(kernels) == sorted([(5, 8), *[(8, 8)] * (layers - 2), (8, 6)])
+
+
 @dataclass(frozen=True)
 class Toy(Method):
     """Views agree, and each feature varies."""
@@ -194,6 +213,8 @@ def test_a_run_that_collapses_says_so(monkeypatch, tmp_path, capsys):
     config.optim.lr = 0.01
     results = train.run(Pretrain(config, mesh), config, mesh, tmp_path)
     assert results["collapsed"] is True and "collapsed: all images" in capsys.readouterr().out
+    weights.load(str(tmp_path), models.shapes(models.create(config.model, None, 8), 8))
+    assert f"init_from {tmp_path}: that run has collapsed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_pixels_as_features(tmp_path, capsys):
 def test_collapse_is_said_in_one_line(capsys):
     watch, _ = watch_over(lambda variables, images: 1 + 1e-3 * images[..., 0].reshape(len(images), -1), k=0)
     numbers = watch({})
-    assert numbers["feature_std"] < monitors.COLLAPSED and "val_knn_accuracy" not in numbers
+    assert numbers["seen_feature_std"] < monitors.COLLAPSED and "val_knn_accuracy" not in numbers
     said = capsys.readouterr().out.strip()
     assert said.startswith("collapsed: all images have nearly the same features or projections") and "\n" not in said
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxhw.errors import UserError
 from jaxhw.vision import color, filters, geometry, views
@@ -94,6 +95,14 @@ def test_the_blur_is_a_tenth_of_the_image(monkeypatch, size, kernel):
     monkeypatch.setattr(filters, "gaussian_blur", lambda image, sigma, k: (used.append((sigma, k)), image)[1])
     views.draw_view({**views.SIMCLR, **OFF, "blur": (1.0,)}, jax.random.key(3), jnp.zeros((size, size, 3)), 1.0, 0.0)
     assert used[0][1] == kernel and 0.1 <= float(used[0][0]) <= 2.0
+
+
+def test_the_blur_s_width_is_uniform(monkeypatch):
+    monkeypatch.setattr(filters, "gaussian_blur", lambda image, sigma, k: jnp.full_like(image, sigma))
+    options = {**views.SIMCLR, **OFF, "blur": (1.0,), "crop_scale": (1.0, 1.0)}
+    blur = lambda key: views.draw_view(options, key, jnp.zeros((8, 8, 3)), 1.0, 0.0)[0, 0, 0]
+    sigmas = np.asarray(jax.vmap(blur)(jax.random.split(jax.random.key(0), 2000)))
+    assert stats.kstest(sigmas, stats.uniform(0.1, 1.9).cdf).pvalue > 1e-4
 
 
 @pytest.mark.parametrize(

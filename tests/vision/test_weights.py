@@ -137,6 +137,13 @@ def test_another_architecture_is_one_line_with_the_first_tensor(name, like, mess
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("shape", [(), (17,), (1, 1, 16), (2, 10, 16), (1, 17, 0), (0, 17, 16)])
+def test_positions_of_no_grid_are_another_architecture(shape, tmp_path):
+    safetensors.numpy.save_file({"pos_embed": np.ones(shape, np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"^[^\n]*does not fit config.model: [^\n]*$"):
+        weights.load(f"torch:{tmp_path / 'x.safetensors'}", models.shapes(build("timm"), 32))
+
+
 def rewrite(path, to, change):
     """Copies an archive with its entries changed by `change(name, bytes)`."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(to, "w") as new:
