@@ -6,7 +6,8 @@ The course report's figures 1.3 and 1.4: its fine-tuning (configs/finetune.py:se
 (configs/simclr.py, as many steps on either set), the curves over each other in accuracy.png; in table.md also the
 offline linear probe, the nearest neighbours and an MLP head on the frozen backbone. Differences: STL-10 is learnt from
 at 32 pixels, as the target's images are (there at 96); two seeds for every row. Hours on two cores, not measured yet.
-Finished runs of configs/simclr.py can be moved in, as runs/study_pretraining/runs/SimCLR on CIFAR-10/seed0 and so on.
+Finished runs of configs/simclr.py with --config.steps=9350 can be moved in, as
+runs/study_pretraining/runs/SimCLR on CIFAR-10/seed0 and so on.
 
 ImageNet's weights come from the Hugging Face hub, STL-10 is downloaded (2.6 GB) where it is not prepared; a run whose
 data or weights cannot be had is a row that says so.

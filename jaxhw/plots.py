@@ -62,12 +62,23 @@ def curves(path: Path, out: Path, names: Sequence[str] = ("accuracy", "loss")) -
         return
     x = "epoch" if any("epoch" in row for row in rows) else "step"
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained")
-        for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        figure, places = _panels(len(panels))
+        for axes, name in zip(places, panels, strict=True):
             lines = [(_points(rows, s + name, x), label, colour, "-") for s, (label, colour) in SPLITS.items()]
             lines += [(_points(rows, f"{s}{name}_all", x), f"all of {n}", c, "none") for s, (n, c) in SPLITS.items()]
             _panel(axes, lines, x, name)
         _save(figure, out)
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, three side by side at most."""
+    rows = -(-count // 3)
+    columns = -(-count // rows)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in places[count:]:
+        axes.remove()
+    return figure, places[:count]
 
 
 def compare(runs: Mapping[str, Rows], out: Path) -> list[Path]:

@@ -139,6 +139,10 @@ def test_curves_of_a_pre_training_run(tmp_path):
     names = ("loss", "knn_accuracy", "uniformity")
     plots.curves(write(tmp_path / "metrics.jsonl", lines), tmp_path / "curves.png", names)
     assert has(read(tmp_path / "curves.png"), plots.COLOURS[1])
+    wide = read(tmp_path / "curves.png").shape
+    lines = [{**line, "alignment": 0.1, "uniformity": -1.0} for line in lines]
+    plots.curves(write(tmp_path / "metrics.jsonl", lines), tmp_path / "curves.png", (*names, "alignment"))
+    assert read(tmp_path / "curves.png").shape == (2 * wide[0], wide[1], *wide[2:])  # four panels: two by two
     written = plots.compare({"simclr": lines, "byol": lines}, tmp_path)
     assert [path.name for path in written][:2] == ["knn_accuracy.png", "knn_accuracy_time.png"]
 
