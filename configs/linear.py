@@ -2,7 +2,8 @@
 
     python -m jaxhw.main --config=configs/linear.py --workdir=runs/linear --config.init_from=runs/simclr
 
-CIFAR-100, minutes on two cores; accuracies not measured yet. Features are computed once, without augmentation. 25 heads
+CIFAR-100, five minutes on one core: 33.35 and 32.76 % of the test set from SimCLR's 30 epochs on CIFAR-10 (seeds 0 and
+1; 26.06 and 26.30 % by the nearest neighbours). Features are computed once, without augmentation. 25 heads
 (five learning rates by five L2 penalties) train side by side for 100 epochs; a tenth of the training set, held out,
 chooses one, which is tested once. The nearest neighbours' accuracy on the same features stands beside it in
 results.json (test_knn_accuracy: 200 neighbours, temperature 0.1). Good rates differ by a factor of 100 between
