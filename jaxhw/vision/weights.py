@@ -46,7 +46,7 @@ def load(source: str, like: Mapping, normalise: str | None = None, heads: int | 
             raise UserError(f"{source} is a file, no workdir: for weights of PyTorch's write torch:{source}")
         state = pretrained.to_torch(of_workdir(workdir))
         _check_unseen(workdir, {"normalise": normalise, "model.heads": heads})
-        _warn(workdir)
+        _tell_collapse(workdir)
     return fit(state, like, source)
 
 
@@ -159,7 +159,7 @@ def _check_unseen(workdir: Path, ours: Mapping) -> None:
             )
 
 
-def _warn(workdir: Path) -> None:
+def _tell_collapse(workdir: Path) -> None:
     """Says so if the features of a finished run's images are nearly all the same: nothing can be learnt from them."""
     results = workdir / "results.json"
     if results.exists() and json.loads(results.read_text()).get("collapsed"):
