@@ -73,7 +73,7 @@ def test_the_workdir_is_self_contained(digits):
 def test_eight_devices_give_what_one_gives(tmp_path, model):
     """Augmentation, CutMix across the batch, dropout and batch statistics do not depend on the sharding."""
     config = config_of(model, steps=3, log_every=1, batch_size=16)
-    config.optim.update({"name": "sgd", "lr": 0.01})
+    config.optim.update({"name": "sgd", "lr": 1e-3})  # at larger ones the ResNet's rounding decides within three steps
     if model == "vit":
         config.model.update({"dropout": 0.1, "drop_path": 0.1})
     _, one = run(tmp_path / "one", config)
