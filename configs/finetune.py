@@ -34,6 +34,7 @@ def get_config(variant: str = ""):
     """``""`` is the supervised recipe, ``"seed"`` the course report's protocol; ``"mlp"``, ``"frozen"``."""
     config = resnet18.get_config()
     config.normalise = "none"
+    config.optim.lr = 0.1
     if variant == "seed":
         return seed(config)
     if variant == "mlp":
@@ -41,7 +42,7 @@ def get_config(variant: str = ""):
     elif variant == "frozen":
         config.frozen = True
         config.image_size, config.earlier_sizes = 0, ()  # the pictures' own: batch statistics depend on the size
-        config.optim.update({"lr": 0.1, "weight_decay": 0.0})  # of the size of SimCLR's for a linear head
+        config.optim.weight_decay = 0.0  # and the rate is of the size of SimCLR's for a linear head
     elif variant:
         raise ValueError(f"configs/finetune.py has no variant {variant!r}; it has seed, mlp and frozen")
     return config

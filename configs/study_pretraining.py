@@ -16,15 +16,17 @@ data or weights cannot be had is a row that says so.
     --config=configs/study_pretraining.py:seed      SimCLR by the report's recipe too (configs/simclr.py:seed): days
     --config=configs/study_pretraining.py:good      fine-tuning by the better recipe too (configs/finetune.py)
     --config=configs/study_pretraining.py:labels    the better recipes with 100 %, 10 % and 1 % of the labels, in all,
-                                                    0.4 and 0.15 of their steps
+                                                    a fifth and a tenth of their steps
+
+By the better recipe random weights are trained at the rate of configs/resnet18.py, the others at configs/finetune.py's.
 """
 
-from configs import finetune, linear, simclr
+from configs import finetune, linear, resnet18, simclr
 from jaxhw import study
 
 SOURCES = ("ImageNet, supervised", "SimCLR on CIFAR-10", "SimCLR on STL-10", "random")
 TORCH = "hf:timm/resnet18.tv_in1k"
-LABELS = {1.0: 1.0, 0.1: 0.4, 0.01: 0.15}  # part of the labels -> part of the steps
+LABELS = {1.0: 1.0, 0.1: 0.2, 0.01: 0.1}  # part of the labels -> part of the steps
 
 
 def get_config(variant: str = ""):
@@ -47,10 +49,11 @@ def get_config(variant: str = ""):
     stl10 += (("image_size", 32),)
     config.runs = (("SimCLR on CIFAR-10", "simclr", ()), ("SimCLR on STL-10", "simclr", stl10))
     starts = {name: start(name, bases["simclr"].normalise) for name in SOURCES}
+    rates = {} if recipe == "seed" else {"random": (("optim.lr", resnet18.get_config().optim.lr),)}
     config.columns = ("test_accuracy", "test_knn_accuracy")
     if variant == "labels":
-        return labels(config, starts)
-    config.runs += tuple((f"{name}: fine-tuned", "finetune", s) for name, s in starts.items())
+        return labels(config, starts, rates)
+    config.runs += tuple((f"{name}: fine-tuned", "finetune", s + rates.get(name, ())) for name, s in starts.items())
     config.runs += tuple((f"{name}: linear", "linear", s) for name, s in starts.items())
     config.runs += tuple((f"{name}: frozen, MLP", "frozen", s) for name, s in starts.items())
     config.curves = tuple(f"{name}: fine-tuned" for name in SOURCES)
@@ -64,13 +67,13 @@ def start(name: str, normalise: str) -> tuple:
     return (("init_from", "" if name == "random" else f"@{name}"), ("normalise", normalise))
 
 
-def labels(config, starts: dict[str, tuple]):
+def labels(config, starts: dict[str, tuple], rates: dict[str, tuple]):
     """Fine-tuning and the linear probe with a part of the labels; the fewer, the more often each is seen."""
     images = {"finetune": 50_000, "linear": 45_000}  # of an epoch with all labels
     lengths = {base: config.bases[base].epochs * n / config.bases[base].batch_size for base, n in images.items()}
     for fraction, share in LABELS.items():
         for name, changes in starts.items():
-            for base, run in (("finetune", "fine-tuned"), ("linear", "linear")):
+            for base, run, more in (("finetune", "fine-tuned", rates.get(name, ())), ("linear", "linear", ())):
                 part = (("fraction", fraction), ("steps", round(share * lengths[base])))
-                config.runs += ((f"{name}: {run}, {fraction:.0%} of labels", base, (*changes, *part)),)
+                config.runs += ((f"{name}: {run}, {fraction:.0%} of labels", base, (*changes, *part, *more)),)
     return config
