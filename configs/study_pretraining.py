@@ -75,5 +75,9 @@ def labels(config, starts: dict[str, tuple], rates: dict[str, tuple]):
         for name, changes in starts.items():
             for base, run, more in (("finetune", "fine-tuned", rates.get(name, ())), ("linear", "linear", ())):
                 part = (("fraction", fraction), ("steps", round(share * lengths[base])))
-                config.runs += ((f"{name}: {run}, {fraction:.0%} of labels", base, (*changes, *part, *more)),)
+                run_name = f"{name}: {run}, {fraction:.0%} of labels"
+                config.runs += ((run_name, base, (*changes, *part, *more)),)
+                config.points += ((fraction, run_name, f"{name}: {run}"),)
+    config.columns = ("test_accuracy",)
+    config.x = "part of CIFAR-100's labels"
     return config

@@ -165,11 +165,14 @@ def sweep(rows: Rows, keys: Sequence[str], metric: str, path: Path) -> None:
 
 
 def points(series: Mapping[str, Sequence[tuple[float, float, float]]], x: str, path: Path) -> None:
-    """Numbers over x (on a scale of powers of two), each of the `series` a line through (x, mean, deviation)."""
+    """Numbers over x (on a logarithmic scale), each of the `series` a line through (x, mean, deviation)."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes, ends = figure.subplots(), []
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log")
+        ticks = sorted({point[0] for values in series.values() for point in values})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
         for (name, values), colour in zip(series.items(), itertools.cycle(COLOURS), strict=False):
             if values:
                 xs, means, deviations = zip(*sorted(values), strict=True)

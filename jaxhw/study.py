@@ -37,7 +37,7 @@ def default_config(bases: Mapping[str, ConfigDict]) -> ConfigDict:
             "seeds": (0,),
             "columns": ("test_accuracy",),  # of the table
             # the figures: curves over epochs of the runs named (all that have accuracies, if neither curves nor
-            # points are named) and, where there are points (x, run), the columns over x
+            # points are named) and, where there are points (x, run) or (x, run, line), the columns over x
             "curves": (),
             "points": (),
             "x": "",  # the points' axis
@@ -118,12 +118,16 @@ def spread(values: list[float]) -> tuple[float, float]:
 
 
 def points(view: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float]]]:
-    """The lines of points.png: for each column (x, mean, deviation) where there are results; ``view`` is study.json."""
+    """The lines of points.png: (x, mean, deviation) where there are results; ``view`` is study.json.
+
+    There is one for each column, or each column of each line that the points name.
+    """
     runs = {row["run"]: row for row in view["runs"]}
-    series = {}
-    for column in view["columns"] if view["points"] else ():
-        values = [(x, _values(runs[name], column)) for x, name in view["points"]]
-        series[column.replace("_", " ")] = [(x, *spread(v)) for x, v in values if v]
+    series: dict[str, list[tuple[float, float, float]]] = {}
+    for column, (x, name, *line) in itertools.product(view["columns"], view["points"]):
+        label = ": ".join((*line, column.replace("_", " ")))
+        if values := _values(runs[name], column):
+            series.setdefault(label, []).append((x, *spread(values)))
     return series
 
 
@@ -241,7 +245,7 @@ def check(config: ConfigDict) -> None:
             if source not in seen:
                 raise UserError(f"config.runs: {name} needs {source!r}, which does not stand before it")
         seen.add(name)
-    for name in (*config.curves, *(name for _, name in config.points)):
+    for name in (*config.curves, *(point[1] for point in config.points)):
         if name not in seen:
             raise UserError(f"config.curves and config.points name {name!r}, which is no run")
     if not config.runs or not config.seeds:
@@ -255,7 +259,7 @@ def _check_forms(config: ConfigDict) -> None:
         "seeds": (lambda seed: isinstance(seed, int) and seed >= 0, "a whole number from 0"),
         "columns": (lambda column: isinstance(column, str), "the name of a number in results.json"),
         "curves": (lambda name: isinstance(name, str), "the name of a run"),
-        "points": (_is_point, '(x, "run") with x above 0'),
+        "points": (_is_point, '(x, "run") or (x, "run", "line") with x above 0'),
     }
     for key, (fits, form) in forms.items():
         for entry in config[key]:
@@ -272,6 +276,6 @@ def _is_run(entry: Any) -> bool:
 
 def _is_point(entry: Any) -> bool:
     match entry:
-        case [int() | float() as x, str()]:
+        case [int() | float() as x, str()] | [int() | float() as x, str(), str()]:
             return x > 0
     return False

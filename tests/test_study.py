@@ -187,6 +187,15 @@ def test_points_are_drawn_over_x(again):
     assert (again / "points.png").stat().st_size > 5000 and Grown.trained == []
 
 
+def test_points_of_a_line_are_drawn_together():
+    row = {"run": "a", "seeds": {"0": {"loss": 1.0, "psnr": None}, "1": {"loss": 3.0, "psnr": None}}}
+    view = {"runs": [row, row | {"run": "b"}, row | {"run": "c", "seeds": {}}], "columns": ("loss", "psnr")}
+    view["points"] = ((0.5, "a", "short"), (1.0, "b", "short"), (0.5, "b"), (1.0, "c", "long"))
+    both = pytest.approx((2.0, 2**0.5))
+    found = {name: [(x, tuple(value)) for x, *value in line] for name, line in study.points(view).items()}
+    assert found == {"short: loss": [(0.5, both), (1.0, both)], "loss": [(0.5, both)]}
+
+
 def test_a_base_that_changed_is_another_study_s(again):
     config = study_config()
     config.bases.short.optim.lr = 0.2
