@@ -32,13 +32,13 @@ SETTINGS = {
 
 
 def get_config():
-    """ResNet-18 at 64 pixels."""
+    """ResNet-18 at the size of picture that BYOL learns from."""
     bases = {"byol": byol.get_config("photos"), "supervised": finetune.get_config(), "target": finetune.get_config()}
     config = study.default_config(bases)
     normalise = config.bases.byol.normalise
     for base in (config.bases.supervised, config.bases.target):
-        base.update({"image_size": 64, "earlier_sizes": (), "normalise": normalise, "batch_size": 64})
-        base.optim.lr = 0.1
+        base.update({"image_size": config.bases.byol.image_size, "earlier_sizes": ()})
+        base.update({"normalise": normalise, "batch_size": 64})
         base.augment.crop = "resized"
         base.augment.crop_scale = (0.2, 1.0)
     config.bases.supervised.update({"dataset": config.bases.byol.dataset, "epochs": 60.0})
