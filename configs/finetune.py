@@ -2,7 +2,7 @@
 
     python -m jaxhw.main --config=configs/finetune.py --workdir=runs/finetune --config.init_from=runs/simclr
 
-CIFAR-100 with the supervised recipe of configs/resnet18.py, and in its time; the rate, a sixth of that there, was chosen
+CIFAR-100 with the supervised recipe of configs/resnet18.py, and in its time; the rate, a sixth of its, was chosen
 on validation. From SimCLR's 30 epochs on CIFAR-10: 61.55 % (seed 0; 61.49 % from scratch), with a tenth of the labels
 36.29 and 35.03 % (26.42 and 26.76 %; seeds 0 and 1). In the protocol of the variant seed it is 46.07 and 46.03 % at the
 best epoch. Without init_from it is training from scratch, which takes --config.optim.lr=0.6. init_from takes
