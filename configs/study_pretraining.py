@@ -49,11 +49,13 @@ def get_config(variant: str = ""):
     stl10 += (("image_size", 32),)
     config.runs = (("SimCLR on CIFAR-10", "simclr", ()), ("SimCLR on STL-10", "simclr", stl10))
     starts = {name: start(name, bases["simclr"].normalise) for name in SOURCES}
-    rates = {} if recipe == "seed" else {"random": (("optim.lr", resnet18.get_config().optim.lr),)}
+    fine = dict(starts)
+    if recipe != "seed":
+        fine["random"] += (("optim.lr", resnet18.get_config().optim.lr),)
     config.columns = ("test_accuracy", "test_knn_accuracy")
     if variant == "labels":
-        return labels(config, starts, rates)
-    config.runs += tuple((f"{name}: fine-tuned", "finetune", s + rates.get(name, ())) for name, s in starts.items())
+        return labels(config, {"finetune": fine, "linear": starts})
+    config.runs += tuple((f"{name}: fine-tuned", "finetune", s) for name, s in fine.items())
     config.runs += tuple((f"{name}: linear", "linear", s) for name, s in starts.items())
     config.runs += tuple((f"{name}: frozen, MLP", "frozen", s) for name, s in starts.items())
     config.curves = tuple(f"{name}: fine-tuned" for name in SOURCES)
@@ -67,16 +69,16 @@ def start(name: str, normalise: str) -> tuple:
     return (("init_from", "" if name == "random" else f"@{name}"), ("normalise", normalise))
 
 
-def labels(config, starts: dict[str, tuple], rates: dict[str, tuple]):
+def labels(config, starts: dict[str, dict[str, tuple]]):
     """Fine-tuning and the linear probe with a part of the labels; the fewer, the more often each is seen."""
     images = {"finetune": 50_000, "linear": 45_000}  # of an epoch with all labels
     lengths = {base: config.bases[base].epochs * n / config.bases[base].batch_size for base, n in images.items()}
     for fraction, share in LABELS.items():
-        for name, changes in starts.items():
-            for base, run, more in (("finetune", "fine-tuned", rates.get(name, ())), ("linear", "linear", ())):
+        for name in SOURCES:
+            for base, run in (("finetune", "fine-tuned"), ("linear", "linear")):
                 part = (("fraction", fraction), ("steps", round(share * lengths[base])))
                 run_name = f"{name}: {run}, {fraction:.0%} of labels"
-                config.runs += ((run_name, base, (*changes, *part, *more)),)
+                config.runs += ((run_name, base, (*starts[base][name], *part)),)
                 config.points += ((fraction, run_name, f"{name}: {run}"),)
     config.columns = ("test_accuracy",)
     config.x = "part of CIFAR-100's labels"

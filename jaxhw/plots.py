@@ -174,10 +174,9 @@ def points(series: Mapping[str, Sequence[tuple[float, float, float]]], x: str, p
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         for (name, values), colour in zip(series.items(), itertools.cycle(COLOURS), strict=False):
-            if values:
-                xs, means, deviations = zip(*sorted(values), strict=True)
-                axes.errorbar(xs, means, deviations, color=colour, marker="o", markersize=4, capsize=3)
-                ends.append((xs[-1], means[-1], name, colour))
+            xs, means, deviations = zip(*sorted(values), strict=True)
+            axes.errorbar(xs, means, deviations, color=colour, marker="o", markersize=4, capsize=3)
+            ends.append((xs[-1], means[-1], name, colour))
         axes.set_xlabel(x)
         if all("accuracy" in name for name in series):
             axes.yaxis.set_major_formatter(_percent)
