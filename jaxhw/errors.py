@@ -1,5 +1,6 @@
 """The one exception that users see, and how entry points end."""
 
+import io
 import os
 import re
 import sys
@@ -38,9 +39,9 @@ def exit_code(function: Callable[[], None]) -> int:
         reason = disk_failure(error)
         if not reason:
             raise
-        print(f"error: {reason}; mend that and run the same command: what was complete stays", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(2)  # writers' threads and exit handlers would fail again, each with a traceback
+        own, sys.stderr = sys.stderr, io.StringIO()  # writers' threads may be in the midst of a traceback
+        print(f"\nerror: {reason}; mend that and run the same command: what was complete stays", file=own, flush=True)
+        os._exit(2)  # threads and exit handlers would fail again, each with a traceback
 
 
 def disk_failure(error: BaseException | None) -> str:

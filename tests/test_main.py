@@ -114,8 +114,9 @@ def test_a_full_disk_is_one_line(tmp_path):
     limited = ["sh", "-c", "trap '' XFSZ; ulimit -f 120; exec \"$@\"", "sh", *command(*flags)]
     env = {**ENV, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
-    last = done.stderr.splitlines()[-1]
-    assert done.returncode == 2 and last.startswith("error: cannot write ") and "File too large" in last, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2 and len(told) == 1, done.stderr
+    assert told[0].startswith("error: cannot write ") and "File too large" in told[0]
 
 
 @pytest.mark.parametrize(
