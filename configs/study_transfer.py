@@ -16,7 +16,10 @@ are those of configs/byol.py:photos and, with labels, of configs/finetune.py, ea
 target is DIR/DOMAIN/CLASS/*.jpg, such as Office-Home or PACS: all domains together (`domains:DIR:photo,sketch` for
 some), a fifth of each class of each domain held out for testing, the rest trained on. Each run's labels.json holds the
 mapping from labels to classes. Differences: frozen means frozen, in the batch statistics too; the head is a two-layer
-MLP on the features; accuracy counts every image once. Hours on two cores, not measured yet.
+MLP on the features; accuracy counts every image once.
+
+Measured from imagenette64 to pacs64, seeds 0 and 1: A 59.5 %, C 64.3 %, E 40.1 %; B and D not yet. BYOL took 57 minutes
+a seed, A and C 6, E 2, on one core each.
 """
 
 from configs import byol, finetune
