@@ -2,8 +2,9 @@
 
     python -m jaxhw.main --config=configs/vicreg.py --workdir=runs/vicreg
 
-40 epochs, planned for less than two hours on two cores; time and kNN accuracy not measured yet. On an accelerator:
---config.model.stem=cifar --config.epochs=1000.
+40 epochs, by the rate of a short run 1.9 hours on one core (of an AMD EPYC). Not run at that length: two epochs
+of their own schedule took 349 s, kNN accuracy 42.0 % of the held-out images (seed 0; random weights 33 %).
+On an accelerator: --config.model.stem=cifar --config.epochs=1000.
 
 The weights 25, 25, 1 and the three-layer projector are the authors' (Bardes et al. 2022), with 2048 features instead of
 8192, as everyone has them on CIFAR. AdamW instead of their LARS: its step does not depend on the scale of the loss,
