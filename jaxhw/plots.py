@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from PIL import Image
 
 from jaxhw import metrics
 
@@ -182,18 +181,6 @@ def points(series: Mapping[str, Sequence[tuple[float, float, float]]], x: str, p
             axes.yaxis.set_major_formatter(_percent)
         _label(axes, ends)
         _save(figure, path)
-
-
-def image_rows(rows: np.ndarray, path: Path) -> None:
-    """Rows of small pictures, uint8 [r, n, h, w, 3]: an image first, then, after a gap, what belongs to it."""
-    r, n, h = rows.shape[:3]
-    scale, gap = max(1, 64 // h), 2
-    rows = rows.repeat(scale, 2).repeat(scale, 3)
-    cell = np.pad(rows, ((0, 0), (0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=255)
-    lines = cell.swapaxes(1, 2).reshape(r * cell.shape[2], n * cell.shape[3], 3)
-    lines = np.insert(lines, [cell.shape[3]] * (4 * gap), 255, axis=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(lines).save(path)
 
 
 def _abscissae(axes: Axes, values: Sequence[Any]) -> Sequence[float]:

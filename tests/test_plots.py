@@ -145,13 +145,3 @@ def test_curves_of_a_pre_training_run(tmp_path):
     assert read(tmp_path / "curves.png").shape == (2 * wide[0], wide[1], *wide[2:])  # four panels: two by two
     written = plots.compare({"simclr": lines, "byol": lines}, tmp_path)
     assert [path.name for path in written][:2] == ["knn_accuracy.png", "knn_accuracy_time.png"]
-
-
-def test_rows_of_images(tmp_path):
-    """Two rows of an image and its two neighbours, 8 pixels each, eightfold."""
-    rows_ = np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1, 1) * 40 * np.ones((2, 3, 8, 8, 3), np.uint8)
-    plots.image_rows(rows_, tmp_path / "neighbours.png")
-    pixels = read(tmp_path / "neighbours.png")[..., :3]
-    assert pixels.shape == (2 * 68, 3 * 68 + 8, 3)
-    assert [int(pixels[y, x, 0]) for y in (34, 102) for x in (34, 110, 178)] == [0, 40, 80, 120, 160, 200]
-    assert (pixels[34, 68:76] == 255).all()  # the gap after the first

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from PIL import Image
 from tqdm import tqdm
 
-from jaxhw import plots
 from jaxhw.vision import knn, monitors
 from jaxhw.vision.datasets import Dataset
 from jaxhw.vision.features import Extractor
@@ -100,4 +100,16 @@ class Watch:
         near = np.asarray(knn.nearest(bank, queries, min(SHOWN[1], len(bank))))
         own = self.queries.take(np.arange(len(queries)))
         rows = [np.concatenate([image[None], self.bank.take(row)]) for image, row in zip(own, near, strict=True)]
-        plots.image_rows(np.stack(rows), self.folder / "neighbours.png")
+        image_rows(np.stack(rows), self.folder / "neighbours.png")
+
+
+def image_rows(rows: np.ndarray, path: Path) -> None:
+    """Rows of small pictures, uint8 [r, n, h, w, 3]: an image first, then, after a gap, what belongs to it."""
+    r, n, h = rows.shape[:3]
+    scale, gap = max(1, 64 // h), 2
+    rows = rows.repeat(scale, 2).repeat(scale, 3)
+    cell = np.pad(rows, ((0, 0), (0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=255)
+    lines = cell.swapaxes(1, 2).reshape(r * cell.shape[2], n * cell.shape[3], 3)
+    lines = np.insert(lines, [cell.shape[3]] * (4 * gap), 255, axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(lines).save(path)

@@ -3,10 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxhw import mesh as meshes
 from jaxhw.vision import datasets, monitors, views
-from jaxhw.vision.watch import Watch
+from jaxhw.vision.watch import Watch, image_rows
 
 
 def test_alignment_of_opposite_and_equal_views():
@@ -62,3 +63,13 @@ def test_collapse_is_said_in_one_line(capsys):
 
 def test_a_vector_of_zeros_is_no_nan():
     assert jnp.isfinite(monitors.spread(jnp.zeros((4, 3)))) and jnp.isfinite(monitors.uniformity(jnp.zeros((4, 3))))
+
+
+def test_rows_of_images(tmp_path):
+    """Two rows of an image and its two neighbours, 8 pixels each, eightfold."""
+    rows = np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1, 1) * 40 * np.ones((2, 3, 8, 8, 3), np.uint8)
+    image_rows(rows, tmp_path / "neighbours.png")
+    pixels = np.asarray(Image.open(tmp_path / "neighbours.png"))
+    assert pixels.shape == (2 * 68, 3 * 68 + 8, 3)
+    assert [int(pixels[y, x, 0]) for y in (34, 102) for x in (34, 110, 178)] == [0, 40, 80, 120, 160, 200]
+    assert (pixels[34, 68:76] == 255).all()  # the gap after the first
