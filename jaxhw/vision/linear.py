@@ -44,7 +44,7 @@ def default_config(model: str = "resnet18") -> ConfigDict:
                 "model": {"name": model, **models.options(model)},
                 "standardise": True,  # features to mean 0 and deviation 1, by the training images
                 "rates": (0.003, 0.01, 0.03, 0.1, 0.3),  # times optim's schedule
-                "l2": (0.0, 1e-5, 1e-4, 1e-3, 1e-2),  # loss = cross-entropy + l2 / 2 |kernel|^2
+                "l2": (0.0, 1e-4, 1e-3, 1e-2, 1e-1),  # loss = cross-entropy + l2 / 2 |kernel|^2
                 "knn_k": 200,
                 "knn_temperature": 0.1,
             }
