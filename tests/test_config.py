@@ -48,7 +48,7 @@ def test_overrides_take_the_types_of_what_they_replace(file):
         (["--config=c.py", "--config.zzz.y=1"], "its keys: batch_size, "),
         (["--config=c.py", "--config.seed=abc"], "config.seed=abc"),
         (["--config=c.py", "--config.seed=1.5"], "config.seed=1.5"),
-        (["--config=c.py", "--config.optim=3"], "config.optim=3"),
+        (["--config=c.py", "--config.optim=sgd"], "config.optim is a group of keys, set one of them: config.optim.b1,"),
         (["--config=c.py", "--bogus=1"], "bogus"),
         (["--config=c.py", "word"], "unexpected argument 'word'"),
         (["--config"], "no config given"),
