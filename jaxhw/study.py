@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,25 @@ def default_config(bases: Mapping[str, ConfigDict]) -> ConfigDict:
     ).lock()
 
 
-def run(config: ConfigDict, workdir: Path) -> bool:
+def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
     """Trains what is left of the runs, renews table and figure after each; False if it was asked to stop.
+
+    Args:
+      only: a shell-style pattern; runs of other names are left for another time.
 
     Raises:
       UserError: the study contradicts itself, or the workdir is another's; nothing has been written.
     """
     check(config)
+    runs = [run for run in config.runs if fnmatchcase(run[0], only)]
+    if not runs:
+        raise UserError(f"no run is called {only!r}; the runs: {'; '.join(run[0] for run in config.runs)}")
     free = [f"bases.{base}.{key}" for base in config.bases for key in configs.FREE]
     configs.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
     meshes.divide_cpu(max(base.mesh.cpu_devices for base in config.bases.values()))
     missing: Missing = {}
     with StopRequest() as stop:
-        for seed, (name, base, changes) in itertools.product(config.seeds, config.runs):
+        for seed, (name, base, changes) in itertools.product(config.seeds, runs):
             if stop.asked:
                 return False
             try:
@@ -154,7 +161,8 @@ def _config(
     """One run's config; "@NAME" has become the workdir of that run."""
     for key, value in changes.items():
         if source := _source(value):
-            if (source, seed) in missing:
+            done = (folder(workdir, source, seed) / "results.json").exists()
+            if (source, seed) in missing or not done:
                 raise UserError(f"it needs {source}, which has no results")
             changes[key] = _spelt(folder(workdir, source, seed), key, folder(workdir, name, seed))
     return configs.changed(base, {**changes, "seed": seed})
@@ -217,8 +225,8 @@ def _state(name: str, results: dict[int, Any], seeds: tuple[int, ...], missing: 
 
 
 def _draw(view: Mapping[str, Any], workdir: Path) -> None:
-    if view["points"]:
-        plots.points(points(view), view["x"], workdir / "points.png")
+    if series := points(view):
+        plots.points(series, view["x"], workdir / "points.png")
     lines = {
         row["run"]: mean_lines([metrics.read(there / "metrics.jsonl") for there in folders(workdir, row)])
         for row in view["runs"]

@@ -111,6 +111,19 @@ def test_it_stops_and_continues_where_it_was(tmp_path):
     assert rows(tmp_path)["after first"] == rows(tmp_path)["first"] and rows(tmp_path)["first"][1] == "done"
 
 
+def test_a_part_of_the_runs_can_be_left_for_another_time(tmp_path):
+    """Later rows say what they wait for; a part that needs another is refused until that has results."""
+    assert study.run(study_config(), tmp_path / "s", "after*")
+    assert rows(tmp_path / "s")["after first"][-1] == "not run: it needs first, which has no results"
+    assert study.run(study_config(), tmp_path / "s", "first")
+    assert [rows(tmp_path / "s")[name][-1] for name in ("first", "after first")] == ["2 seeds", "to come"]
+    assert study.run(study_config(), tmp_path / "s", "* first")
+    assert rows(tmp_path / "s")["after first"][-1] == "2 seeds"
+    with pytest.raises(UserError, match="no run is called 'frist'; the runs: first; lost;"):
+        study.run(study_config(), tmp_path / "new", "frist")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_stop_in_the_last_evaluation_of_a_run_stops_the_study(tmp_path):
     """The run that it hits ends, as little is left of it; the next one does not begin."""
     Grown.evaluations, Grown.stop_at, Grown.trained = 0, 3, []
