@@ -8,7 +8,7 @@ the same number of steps (20 epochs of the whole set), and the offline linear pr
 class); the probe's held-out images are among those learnt from. Three seeds draw other parts and other weights;
 table.md has mean and deviation, points.png shows them.
 
-Five hours a seed on one core. Run at that length: a sixteenth, 61.30 and 61.82 %, and all, 62.23 and 62.94 % (seeds 0
+Four hours a seed on one core. Run at that length: a sixteenth, 61.30 and 61.82 %, and all, 62.23 and 62.94 % (seeds 0
 and 1). With --config.bases.simclr.steps=600 (46 minutes a seed) the size makes no difference yet: probes of 49.5 % for
 a sixteenth, 48.5 % for all, 44.4 % for random weights (RESULTS.md). --only="* 1 of 16" runs one part.
 """
