@@ -210,12 +210,12 @@ def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
     leaves, groups = _leaves(config), _groups(config)
     known = leaves.keys() | groups
     for argument in argv:
-        match = re.match(r"--?(?:no)?config\.([\w.]+)(=[^{])?", argument)
+        match = re.match(r"--?(?:no)?config\.([\w.]+)(?P<scalar>=[^{])?", argument)  # {...} may set a whole group
         if match and match[1] not in known:
             close = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
             hint = f"; did you mean config.{close[0]}?" if close else f"; its keys: {', '.join(sorted(config))}"
             raise UserError(f"the config has no key config.{match[1]}{hint}")
-        if match and match[1] in groups and match[2]:
+        if match and match[1] in groups and match["scalar"]:
             inner = ", ".join(f"config.{leaf}" for leaf in sorted(leaves) if leaf.startswith(f"{match[1]}."))
             raise UserError(f"config.{match[1]} is a group of keys, set one of them: {inner}")
 

@@ -53,12 +53,12 @@ def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
       only: a shell-style pattern; runs of other names are left for another time.
 
     Raises:
-      UserError: the study contradicts itself, or the workdir is another's; nothing has been written.
+      UserError: the study contradicts itself, no run matches, or the workdir is another's; nothing has been written.
     """
     check(config)
-    runs = [run for run in config.runs if fnmatchcase(run[0], only)]
+    runs = [entry for entry in config.runs if fnmatchcase(entry[0], only)]
     if not runs:
-        raise UserError(f"no run is called {only!r}; the runs: {'; '.join(run[0] for run in config.runs)}")
+        raise UserError(f"no run is called {only!r}; the runs: {'; '.join(name for name, *_ in config.runs)}")
     free = [f"bases.{base}.{key}" for base in config.bases for key in configs.FREE]
     configs.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
     meshes.divide_cpu(max(base.mesh.cpu_devices for base in config.bases.values()))

@@ -112,7 +112,7 @@ def test_it_stops_and_continues_where_it_was(tmp_path):
 
 
 def test_a_part_of_the_runs_can_be_left_for_another_time(tmp_path):
-    """Later rows say what they wait for; a part that needs another is refused until that has results."""
+    """Rows left out are to come; a run whose source has no results is not run and says so."""
     assert study.run(study_config(), tmp_path / "s", "after*")
     assert rows(tmp_path / "s")["after first"][-1] == "not run: it needs first, which has no results"
     assert study.run(study_config(), tmp_path / "s", "first")
