@@ -35,7 +35,7 @@ def seconds(function, repeats: int) -> float:
 
 def workdir(path: Path, repeats: int) -> None:
     """Frame time of the newest checkpoint; rays a second and PSNR against time from metrics.jsonl."""
-    from jaxhw.nerf import render
+    from jaxhw.nerf.rendering import renderer as render
 
     renderer, variables, scene = render.from_workdir(path, meshes.make_mesh())
     cameras = scene.cameras[scene.split["test" if len(scene.split["test"]) else "train"]]
@@ -78,7 +78,7 @@ def training(flag: str, repeats: int) -> None:
 
 def floor(batch: int, repeats: int) -> None:
     """Vanilla NeRF's full-size training step, against its matrix products."""
-    from jaxhw.nerf.vanilla import Vanilla
+    from jaxhw.nerf.fields.vanilla import Vanilla
 
     field, mesh, rng = Vanilla(near=2.0, far=6.0), meshes.make_mesh(1), np.random.default_rng(0)
     params, state = field.init(jax.random.key(0))

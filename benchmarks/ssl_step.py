@@ -40,7 +40,9 @@ def jaxhw_step(variant: str):
 
     from jaxhw import mesh as meshes
     from jaxhw import start, train
-    from jaxhw.vision import datasets, pretrain, views
+    from jaxhw.vision.augment import views
+    from jaxhw.vision.data import datasets
+    from jaxhw.vision.tasks import pretrain
 
     images = datasets.Dataset(np.zeros(IMAGES, np.int32), ["any"], 32, pixels(), np.arange(IMAGES))
     datasets.load = lambda *args: images
@@ -132,7 +134,7 @@ def loss_step(variant: str):
     import jax
     import jax.numpy as jnp
 
-    from jaxhw.vision import contrastive
+    from jaxhw.vision.ssl import losses as contrastive
 
     z = contrastive.normalise(jax.random.normal(jax.random.key(0), (4096, 2, 128)))
     flat = z.reshape(-1, 128)

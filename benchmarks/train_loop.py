@@ -18,7 +18,7 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import metrics, start, task, train
 from jaxhw.process import restart_with_huge_pages
-from jaxhw.vision import augment
+from jaxhw.vision.augment import standard as augment
 
 STEPS, ROUNDS = 30, 4
 

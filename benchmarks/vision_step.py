@@ -30,7 +30,8 @@ def jaxhw_step(name: str, variant: str, batch: int):
     import optax
 
     from jaxhw import mesh as meshes
-    from jaxhw.vision import models, parts
+    from jaxhw.vision.models import parts
+    from jaxhw.vision.models import registry as models
 
     dtype, _, divided = variant.partition(", ")
     mesh = meshes.make_mesh(cpu_devices=2 if divided else 1)

@@ -12,7 +12,8 @@ step does not depend on its scale; LARS would need a factor on the loss for the 
 Views are drawn as BYOL's, the authors' choice, without blur at 32 pixels.
 """
 
-from jaxhw.vision import pretrain, views
+from jaxhw.vision.augment import views
+from jaxhw.vision.tasks import pretrain
 
 
 def get_config():

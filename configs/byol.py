@@ -29,7 +29,8 @@ Differences: augmentations are drawn for each image, there once for a batch; and
 target network off (use_momentum=False), which makes it SimSiam: tau=0 is that here.
 """
 
-from jaxhw.vision import pretrain, views
+from jaxhw.vision.augment import views
+from jaxhw.vision.tasks import pretrain
 
 
 def get_config(variant: str = ""):

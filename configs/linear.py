@@ -14,7 +14,7 @@ Without init_from the backbone is random, in the same protocol. init_from is as 
 give other numbers; none is made here.
 """
 
-from jaxhw.vision import linear
+from jaxhw.vision.tasks import linear
 
 
 def get_config(variant: str = ""):

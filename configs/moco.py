@@ -12,7 +12,8 @@ width 1024 are those of configs/byol.py: solo-learn's LARS, with a trust coeffic
 1000 epochs, and so are the authors' 4096. No blur at 32 pixels.
 """
 
-from jaxhw.vision import pretrain, views
+from jaxhw.vision.augment import views
+from jaxhw.vision.tasks import pretrain
 
 
 def get_config():

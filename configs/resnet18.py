@@ -9,7 +9,7 @@ chosen on a tenth of the training set; RESULTS.md has what else was tried there.
     --config=configs/resnet18.py:seed    the course report's recipe: 49.49 % after 19 of its 100 epochs
 """
 
-from jaxhw.vision import classify
+from jaxhw.vision.tasks import classify
 
 
 def get_config(variant: str = ""):

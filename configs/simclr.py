@@ -26,7 +26,8 @@ positives were pushed away), the cosine covers the whole run (there it began aft
 twenty-fifth of the images is held out for kNN.
 """
 
-from jaxhw.vision import pretrain, views
+from jaxhw.vision.augment import views
+from jaxhw.vision.tasks import pretrain
 
 
 def get_config(variant: str = ""):

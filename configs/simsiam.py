@@ -12,7 +12,8 @@ steps in a short run, and a rate that rises in the first tenth. Watch val_featur
 collapses first.
 """
 
-from jaxhw.vision import pretrain, views
+from jaxhw.vision.augment import views
+from jaxhw.vision.tasks import pretrain
 
 
 def get_config():

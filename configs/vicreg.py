@@ -11,7 +11,8 @@ The weights 25, 25, 1 and the three-layer projector are the authors' (Bardes et 
 which starts near 25. Views are drawn as BYOL's, the authors' choice, without blur at 32 pixels.
 """
 
-from jaxhw.vision import pretrain, views
+from jaxhw.vision.augment import views
+from jaxhw.vision.tasks import pretrain
 
 
 def get_config():

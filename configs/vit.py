@@ -12,7 +12,7 @@ All of it is 24 PFLOP, 70 hours on two CPU cores at 20 images/s. Measured: 6.97 
     --config=configs/vit.py:digits    a small ViT on scikit-learn's digits, the demo
 """
 
-from jaxhw.vision import classify
+from jaxhw.vision.tasks import classify
 
 
 def get_config(variant: str = ""):

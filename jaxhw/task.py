@@ -14,9 +14,9 @@ from jaxhw.errors import UserError
 PyTree = Any
 
 TASKS = {
-    "classify": "jaxhw.vision.classify:Classify",
-    "linear": "jaxhw.vision.linear:Linear",
-    "pretrain": "jaxhw.vision.pretrain:Pretrain",
+    "classify": "jaxhw.vision.tasks.classify:Classify",
+    "linear": "jaxhw.vision.tasks.linear:Linear",
+    "pretrain": "jaxhw.vision.tasks.pretrain:Pretrain",
     "nerf": "jaxhw.nerf.task:Nerf",
 }
 

@@ -6,7 +6,10 @@ import pytest
 
 from jaxhw import config as configs
 from jaxhw import optim, study, task
-from jaxhw.vision import augment, methods, models, views
+from jaxhw.vision.augment import standard as augment
+from jaxhw.vision.augment import views
+from jaxhw.vision.models import registry as models
+from jaxhw.vision.ssl import methods
 
 FOLDER = Path(__file__).parents[1] / "configs"
 VARIANTS = {

@@ -1,7 +1,5 @@
 """Optimisers and schedules against torch.optim (golden/optim.py) and against closed forms."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +8,9 @@ import pytest
 
 from jaxhw import optim
 from jaxhw.errors import UserError
+from tests.golden import FOLDER as GOLDEN_FOLDER
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "optim.npz")
+GOLDEN = np.load(GOLDEN_FOLDER / "optim.npz")
 STEPS = 20
 SGD = {"name": "sgd", "lr": 0.01, "momentum": 0.9}
 

@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--dataset needs --out=DIR: the workdir keeps the scores of the run's own data set")
     set_up()
     from jaxhw.checkpoint import restore_variables
-    from jaxhw.vision.classify import Predictor, load_splits, read_config, read_labels, save_scores
-    from jaxhw.vision.evaluate import Evaluator
+    from jaxhw.vision.evaluation.scores import Evaluator
+    from jaxhw.vision.tasks.classify import Predictor, load_splits, read_config, read_labels, save_scores
 
     config, labels = read_config(args.workdir), read_labels(args.workdir)
     mesh, names = meshes.make_mesh(), labels["names"]

@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> None:
     set_up()
     import safetensors.numpy
 
-    from jaxhw.vision import pretrained, weights
+    from jaxhw.vision.weights import sources as weights
+    from jaxhw.vision.weights import torch_names as pretrained
 
     variables = weights.of_workdir(args.workdir)
     state = pretrained.to_torch(variables)

@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _classifier(config: ConfigDict) -> list[Row]:
-    from jaxhw.vision import datasets, models, pretrained
+    from jaxhw.vision.data import datasets
+    from jaxhw.vision.models import registry as models
+    from jaxhw.vision.weights import torch_names as pretrained
 
     names, size = datasets.describe(config.dataset, config.image_size or None, config.data_dir or None)
     model = models.create(config.model, len(names), size, config.dtype)

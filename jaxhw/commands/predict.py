@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from jaxhw.checkpoint import restore_variables
-    from jaxhw.vision.classify import Predictor
-    from jaxhw.vision.folder import read_image
+    from jaxhw.vision.data.folder import read_image
+    from jaxhw.vision.tasks.classify import Predictor
 
     set_up()
     predictor = Predictor.from_workdir(args.workdir)

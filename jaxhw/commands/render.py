@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes PATH.mp4 and PATH_depth.mp4, or SPLIT.mp4 with four panels."""
     set_up()
-    from jaxhw.nerf import render, trajectories, video
+    from jaxhw.nerf.rendering import renderer as render
+    from jaxhw.nerf.results import trajectories, video
 
     for name in ("scale", "fps"):
         if not 0 < getattr(args, name) < math.inf:
@@ -66,7 +67,10 @@ def run(args: argparse.Namespace) -> None:
 
 def beside_truth(args: argparse.Namespace, renderer, variables, out: Path) -> None:
     """The pictures of a split: truth, what is rendered, their difference, depth."""
-    from jaxhw.nerf import render, scenes, task, video
+    from jaxhw.nerf import task
+    from jaxhw.nerf.rendering import renderer as render
+    from jaxhw.nerf.results import video
+    from jaxhw.nerf.scenes import scene as scenes
 
     config = configs.load(args.workdir / "config.json")
     scene = scenes.load(config.scene, config.downscale, config.split)

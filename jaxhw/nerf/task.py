@@ -16,8 +16,12 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import metrics, plots
 from jaxhw.errors import UserError
-from jaxhw.nerf import cameras, fields, quality, saved, scenes, video
-from jaxhw.nerf.render import BACKGROUNDS, Picture, Renderer
+from jaxhw.nerf.cameras import cameras
+from jaxhw.nerf.fields import registry as fields
+from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Picture, Renderer
+from jaxhw.nerf.results import quality, video
+from jaxhw.nerf.scenes import saved
+from jaxhw.nerf.scenes import scene as scenes
 
 PyTree = Any
 

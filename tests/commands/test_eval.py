@@ -10,7 +10,7 @@ from PIL import Image
 
 from jaxhw import __main__ as cli
 from jaxhw import mesh as meshes
-from jaxhw.vision.classify import Classify, default_config
+from jaxhw.vision.tasks.classify import Classify, default_config
 from tests.vision import runs
 
 

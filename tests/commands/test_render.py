@@ -9,9 +9,10 @@ import pytest
 
 from jaxhw.__main__ import main
 from jaxhw.errors import UserError
-from jaxhw.nerf import render, saved
-from jaxhw.nerf.render import Picture
-from tests.nerf.test_dvgo import ring
+from jaxhw.nerf.rendering import renderer as render
+from jaxhw.nerf.rendering.renderer import Picture
+from jaxhw.nerf.scenes import saved
+from tests.nerf.fields.dvgo.test_field import ring
 
 
 @pytest.mark.parametrize("option", ["--scale=nan", "--scale=inf", "--scale=0", "--fps=0", "--fps=-1", "--fps=nan"])

@@ -13,7 +13,8 @@ from jaxhw import checkpoint, metrics, train
 from jaxhw import mesh as meshes
 from jaxhw.__main__ import main
 from jaxhw.errors import UserError
-from jaxhw.nerf import render, task
+from jaxhw.nerf import task
+from jaxhw.nerf.rendering import renderer as render
 from jaxhw.nerf.task import Nerf, default_config, over
 
 

@@ -1,0 +1,1 @@
+"""Cameras, their rays, and the frame in which a capture is trained."""

@@ -1,0 +1,1 @@
+"""Radiance fields: the contract, the registry, and one module or package for each."""

@@ -1,0 +1,1 @@
+"""What maps positions and directions to numbers: encodings, networks, voxel grids."""

@@ -1,0 +1,1 @@
+"""From densities and colours along rays to pictures."""

@@ -1,0 +1,1 @@
+"""What is made of a trained scene: scores, pictures, videos, camera paths."""

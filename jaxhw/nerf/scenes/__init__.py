@@ -1,0 +1,1 @@
+"""Posed pictures, whatever format they come in."""

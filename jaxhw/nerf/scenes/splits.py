@@ -1,0 +1,57 @@
+"""Which frames train and which are held out."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxhw.errors import UserError
+
+NAMES = ("train", "val", "test")
+
+
+def split_frames(given: Sequence[str], how: str) -> dict[str, np.ndarray]:
+    """Indices of n frames under "train", "val" and "test"; see `jaxhw.nerf.scenes.scene.load`.
+
+    Args:
+      given: n times the name of the split that the format gives, or "".
+      how: "given", "every:K" or "fraction:F".
+
+    Raises:
+      UserError: `how` is none of these, or leaves nothing to train on or (unless "given") nothing to test.
+    """
+    kind, _, value = how.partition(":")
+    split = {"given": _given, "every": _every, "fraction": _fraction}.get(kind, _unknown)(given, value)
+    split = {name: np.asarray(split.get(name, ()), np.int64) for name in NAMES}
+    if not split["train"].size or (kind != "given" and not split["test"].size):
+        sizes = ", ".join(f"{len(split[name])} {name}" for name in NAMES)
+        raise UserError(f"split={how} makes of {len(given)} images {sizes}: more images or another split are needed")
+    return split
+
+
+def _given(given, value):
+    if not any(given) or value:
+        raise UserError("split=given, but the scene gives no split of its own: set split to every:8 or fraction:0.9")
+    return {name: np.flatnonzero(np.asarray(given) == name) for name in NAMES}
+
+
+def _every(given, value):
+    if not value.isdigit() or int(value) < 2:
+        _unknown(given, value)
+    held_out = np.arange(len(given)) % int(value) == 0
+    return {"train": np.flatnonzero(~held_out), "test": np.flatnonzero(held_out)}
+
+
+def _fraction(given, value):
+    try:
+        fraction = float(value)
+    except ValueError:
+        fraction = math.nan
+    if not 0 < fraction < 1:
+        _unknown(given, value)
+    train = np.linspace(0, len(given) - 1, math.ceil(fraction * len(given)), dtype=np.int64)
+    return {"train": train, "test": np.setdiff1d(np.arange(len(given)), train)}
+
+
+def _unknown(given, value):
+    raise UserError("split must be given, every:K with K of at least 2, or fraction:F with F between 0 and 1")

@@ -1,0 +1,1 @@
+"""Images on disk, in memory and in batches."""

@@ -1,0 +1,142 @@
+"""Image classification sets: `load("tfds:cifar100", "train")` gives uint8 images and labels, in memory if they fit.
+
+Spec            | what
+----------------|---------------------------------------------------------------------------------------------
+`tfds:NAME`     | a TensorFlow Datasets set with an image and a label, read without TensorFlow; cifar10, cifar100 and
+                | stl10 are downloaded and prepared at first use
+`folder:DIR`    | class folders of images, DIR/CLASS/*.png, or DIR/train and DIR/test (or val) of class folders
+`domains:DIR`   | class folders within domain folders, DIR/DOMAIN/CLASS/*.png; `domains:DIR:photo,sketch` for some
+`digits`        | scikit-learn's 1797 digits of 8 x 8 pixels; needs no network
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxhw.errors import UserError
+from jaxhw.vision.data.folder import common_size, find_domains, find_images, load_domains, load_folder
+from jaxhw.vision.data.images import LazyImages, fit
+from jaxhw.vision.data.splits import split_validation
+
+FOLDERS = {"folder": load_folder, "domains": load_domains}
+
+__all__ = ["Dataset", "default_options", "describe", "load", "split_validation"]
+
+
+def default_options() -> dict[str, Any]:
+    """The keys of a config that say which images a run reads, and how."""
+    return {
+        "dataset": "digits",  # tfds:NAME, folder:DIR, domains:DIR or digits
+        "fraction": 1.0,  # share of the training set that is used at all, drawn by class and seed
+        "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
+        "image_size": 0,  # pixels; 0 is the set's own
+        "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
+    }
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """n labelled square images.
+
+    Attributes:
+        labels: int32 [n]; -1 where unknown.
+        names: the classes' names, by label.
+        image_size: pixels a side.
+        images: uint8 [m, h, w, 3] in memory, or the same decoded on demand; read it through `take`.
+        rows: int64 [n], which of the m images belong to this set.
+    """
+
+    labels: np.ndarray
+    names: list[str]
+    image_size: int
+    images: np.ndarray | LazyImages
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Images by integer indices [k]: uint8 [k, h, w, 3]. UserError if a file turns out to be unreadable."""
+        return self.images[self.rows[np.asarray(indices)]]
+
+    def subset(self, indices: np.ndarray) -> Dataset:
+        """The set of the images at integer indices [k], in that order; the pixels are shared, not copied."""
+        indices = np.asarray(indices)
+        return replace(self, labels=self.labels[indices], rows=self.rows[indices])
+
+
+def load(
+    spec: str,
+    split: str,
+    image_size: int | None = None,
+    data_dir: str | None = None,
+    memory_limit: int | None = None,
+) -> Dataset:
+    """Loads one split of an image classification set.
+
+    Args:
+        spec: `tfds:NAME`, `folder:DIR`, `domains:DIR` or `digits`.
+        split: "train" or "test". A `tfds:` set without a test split gives its validation split as "test", and takes
+            the names of its other splits too ("unlabelled"). `digits`, `domains:` and a `folder:` without train/ and
+            test/ have a fifth of each class (of each domain) cut for testing, always the same one (seed 0).
+        image_size: pixels a side: the shorter side is resized to it, the centre cropped. None keeps the images' own
+            size, which must then be one square for all. Give the test split the train split's.
+        data_dir: where `tfds:` sets lie; $TFDS_DATA_DIR or ~/tensorflow_datasets when None.
+        memory_limit: bytes of pixels above which images stay on disk and are decoded at each use; a quarter of the
+            available memory when None.
+
+    Raises:
+        UserError: naming what is missing, unreadable or undecided (the image size), and what to do.
+    """
+    if image_size is not None and image_size < 1:
+        raise UserError(f"image_size is {image_size}: it must be at least 1 pixel")
+    kind, _, where = spec.partition(":")
+    if kind == "tfds" and where:
+        from jaxhw.vision.data import catalogue  # imports TFDS, which takes half a second
+
+        images, labels, names = catalogue.load_tfds(where, split, image_size, data_dir, memory_limit)
+    elif (kind in FOLDERS and where) or spec == "digits":
+        if split not in ("train", "test"):
+            raise UserError(f"{spec} has the splits train and test, not {split}")
+        images, labels, names = (
+            FOLDERS[kind](where, split, image_size, memory_limit) if where else load_digits(split, image_size)
+        )
+    else:
+        raise UserError(
+            f'unknown dataset "{spec}": use tfds:NAME (such as tfds:cifar100), folder:DIR, domains:DIR or digits'
+        )
+    return Dataset(labels, names, images.shape[1], images, np.arange(len(labels)))
+
+
+def describe(spec: str, image_size: int | None = None, data_dir: str | None = None) -> tuple[list[str], int]:
+    """(class names, pixels a side) of a set, without reading its images; a `tfds:` set need not be prepared.
+
+    Raises:
+        UserError: as `load`.
+    """
+    kind, _, where = spec.partition(":")
+    if kind == "tfds" and where:
+        from jaxhw.vision.data import catalogue
+
+        return catalogue.describe(where, image_size, data_dir)
+    if kind in FOLDERS and where:
+        find = find_domains(where, "train") if kind == "domains" else find_images(Path(where).expanduser(), "train")
+        paths, _, names = find
+        return names, image_size or common_size(paths)
+    return load(spec, "train", image_size).names, image_size or 8
+
+
+def load_digits(split: str, image_size: int | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """scikit-learn's digits: grey levels 0..16 spread over 0..255, three equal channels."""
+    from sklearn import datasets as sklearn_datasets  # slow to import
+
+    digits = sklearn_datasets.load_digits()
+    kept = split_validation(digits.target, 0.2, seed=0)[0 if split == "train" else 1]
+    grey = np.round(digits.images[kept] * (255 / 16)).astype(np.uint8)
+    images = np.stack([fit(Image.fromarray(image), image_size or 8) for image in grey])
+    return images, digits.target[kept].astype(np.int32), [str(name) for name in digits.target_names]

@@ -1,0 +1,35 @@
+"""The features of a data set, computed once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxhw import mesh as meshes
+from jaxhw.vision.data import loader
+from jaxhw.vision.data.datasets import Dataset
+
+PyTree = Any
+
+
+class Extractor:
+    """Applies a function of images to data sets; compiled once for all of them.
+
+    Args:
+      features: (variables, uint8 images [b, h, w, 3]) -> [b, ...], each image's on its own (no batch statistics).
+      batch_size: a multiple of the mesh's devices.
+    """
+
+    def __init__(self, features: Callable[[PyTree, jax.Array], jax.Array], batch_size: int, mesh: Mesh):
+        self.batch_size, self.mesh = batch_size, mesh
+        self._features = jax.jit(features, out_shardings=meshes.replicated(mesh))
+
+    def __call__(self, variables: PyTree, dataset: Dataset) -> np.ndarray:
+        """[n, ...] for the n images in their order, on every process."""
+        mine, parts = meshes.my_rows(self.batch_size), []
+        for indices, mask in loader.padded_batches(len(dataset), self.batch_size):
+            images = meshes.put_rows(dataset.take(indices[mine]), self.mesh)
+            parts.append((self._features(variables, images), mask))
+        return np.concatenate([np.asarray(part)[mask] for part, mask in parts])

@@ -1,0 +1,92 @@
+"""Accuracy on exactly every image of a split: top-1, top-5, per class, confusion matrix."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxhw import mesh as meshes
+from jaxhw.vision.data import loader
+from jaxhw.vision.data.datasets import Dataset
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The sums over a split.
+
+    Attributes:
+      confusion: [c, c] int64, images of true class i that were called j.
+      top5: images whose class is among the five highest logits.
+      loss: summed cross-entropy.
+    """
+
+    confusion: np.ndarray
+    top5: int
+    loss: float
+
+    @property
+    def images(self) -> int:
+        return int(self.confusion.sum())
+
+    def numbers(self, prefix: str) -> dict[str, float]:
+        """Means, named ``{prefix}_accuracy``, ``{prefix}_top5`` and ``{prefix}_loss``; accuracies in [0, 1]."""
+        return {
+            f"{prefix}_accuracy": float(np.trace(self.confusion) / self.images),
+            f"{prefix}_top5": self.top5 / self.images,
+            f"{prefix}_loss": self.loss / self.images,
+        }
+
+    def per_class(self) -> np.ndarray:
+        """[c] accuracy of each class; NaN where the split has no image of it."""
+        with np.errstate(invalid="ignore"):
+            return np.diag(self.confusion) / self.confusion.sum(1)
+
+
+class Evaluator:
+    """Scores logits over a data set; compiled once for all calls.
+
+    Args:
+      logits: (variables, uint8 images [b, h, w, 3]) -> [b, c].
+      classes: c.
+    """
+
+    def __init__(self, logits: Callable[[PyTree, jax.Array], jax.Array], classes: int, batch_size: int, mesh: Mesh):
+        self.batch_size, self.mesh = batch_size, mesh
+        self._add = jax.jit(lambda *args: _add(logits, *args), out_shardings=meshes.replicated(mesh))
+        self._zero = meshes.on_mesh(
+            lambda: (
+                {"confusion": jnp.zeros((classes, classes), jnp.int32), "top5": jnp.int32(0)} | {"loss": jnp.float32(0)}
+            ),
+            mesh,
+        )
+
+    def __call__(self, variables: PyTree, dataset: Dataset) -> Scores:
+        rows, sums = meshes.my_rows(self.batch_size), self._zero
+        for indices, mask in loader.padded_batches(len(dataset.labels), self.batch_size):
+            mine = indices[rows]
+            batch = {"image": dataset.take(mine), "label": dataset.labels[mine], "mask": mask[rows]}
+            sums = self._add(variables, sums, meshes.put_rows(batch, self.mesh))
+        sums = jax.device_get(sums)
+        return Scores(sums["confusion"].astype(np.int64), int(sums["top5"]), float(sums["loss"]))
+
+
+def _add(logits: Callable, variables: PyTree, sums: PyTree, batch: PyTree) -> PyTree:
+    labels, mask = batch["label"], batch["mask"]
+    z = logits(variables, batch["image"])
+    true = jnp.take_along_axis(z, labels[:, None], axis=1)
+    # argmax calls NaN the first class; that image is called another than its own
+    called = jnp.where(jnp.isnan(z).any(1), (labels + 1) % z.shape[1], z.argmax(1))
+    among_five = ((z > true).sum(1) < 5) & jnp.isfinite(true[:, 0])
+    losses = optax.softmax_cross_entropy_with_integer_labels(z, labels)
+    return {
+        "confusion": sums["confusion"].at[labels, called].add(mask.astype(jnp.int32)),
+        "top5": sums["top5"] + (among_five & mask).sum(dtype=jnp.int32),
+        "loss": sums["loss"] + jnp.where(mask, losses, 0).sum(),
+    }

@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, and the layers with a form for each processor."""

@@ -1,0 +1,1 @@
+"""Self-supervised learning: methods, their losses, and what is watched while features form."""

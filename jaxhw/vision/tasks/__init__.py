@@ -1,0 +1,1 @@
+"""The training problems of this wing: classification, pre-training, the linear evaluation protocol."""

@@ -1,0 +1,218 @@
+"""Supervised classification, from scratch or from other weights: the task of configs/vit.py and configs/finetune.py."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxhw import config as configs
+from jaxhw import files, plots
+from jaxhw import mesh as meshes
+from jaxhw.errors import UserError
+from jaxhw.vision.augment import mixing
+from jaxhw.vision.augment import standard as augment
+from jaxhw.vision.data import datasets, loader, splits
+from jaxhw.vision.evaluation.scores import Evaluator, Scores
+from jaxhw.vision.models import parts
+from jaxhw.vision.models import registry as models
+from jaxhw.vision.weights import sources as weights
+
+PyTree = Any
+HEAD_ALONE = (("", 0.0), ("head", 1.0))  # groups of the optimiser
+
+
+def default_config(model: str) -> ConfigDict:
+    """Every key of a classification config, with the options of ``model``; configs change what they need."""
+    config = configs.base("classify")
+    with config.unlocked():
+        config.update(
+            datasets.default_options()
+            | {
+                "validation": 0.0,  # fraction of the training set held out, watched while training
+                "test": True,  # evaluate the test split (at the end; while training where validation is 0)
+                "earlier_sizes": (),  # pixels of the training images in earlier, equally long phases of the run
+                "frozen": False,  # train the head alone: the rest keeps its weights and its batch statistics
+                "model": {"name": model, **models.options(model)},
+                "augment": augment.default_options(),
+            }
+        )
+    return config
+
+
+class Classify:
+    """Cross-entropy on labelled images; see :class:`jaxhw.task.Task` for what each method promises."""
+
+    unit = "images"
+    metric_names = ("loss", "accuracy")
+
+    def __init__(self, config: ConfigDict, mesh: Mesh):
+        self.config = config
+        self.train, self.splits = load_splits(config)
+        smaller = {size: load_splits(resized(config, size)) for size in set(config.earlier_sizes)}
+        self.phases = [*(smaller[size] for size in config.earlier_sizes), (self.train, self.splits)]
+        self.names = self.train.names
+        self.steps_per_epoch = len(self.train.labels) / config.batch_size
+        self.steps = configs.steps(config, self.steps_per_epoch)
+        self.predictor = Predictor(config, self.names, self.train.image_size)
+        parts.check(config)
+        self.apply = parts.in_training(self.predictor.model, mesh)
+        self.groups = HEAD_ALONE if config.frozen else ()
+        if config.frozen and any(not prefix.startswith("head") for prefix, _ in config.optim.groups):
+            raise UserError(f"config.frozen trains the head alone: optim.groups={config.optim.groups} names more")
+        self.augment = augment.standard(config.augment.to_dict())
+        self.evaluator = Evaluator(self.predictor.logits, len(self.names), config.batch_size, mesh)
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        size = self.train.image_size
+        variables = self.predictor.model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
+        return variables["params"], {k: v for k, v in variables.items() if k != "params"}
+
+    def pretrained(self, shapes: PyTree) -> PyTree:
+        like = {"params": shapes["params"], **shapes["model_state"]}
+        config = self.config
+        found = weights.load(config.init_from, like, config.normalise, config.model.get("heads"))
+        return {"params": found["params"], "model_state": {k: v for k, v in found.items() if k != "params"}}
+
+    def batch(self, step: int) -> PyTree:
+        size = self.config.batch_size
+        indices = loader.batch_indices(self.config.seed, step, size, len(self.train.labels))
+        mine, (train, _) = indices[meshes.my_rows(size)], self.phase(step)
+        return {"image": train.take(mine), "label": train.labels[mine]}
+
+    def phase(self, step: int) -> tuple[datasets.Dataset, dict[str, datasets.Dataset]]:
+        """The training set and the splits at the size that step ``step`` sees."""
+        return self.phases[step * len(self.phases) // self.steps]
+
+    def loss(self, params, model_state, batch, rng):
+        options = self.config.augment
+        image_rng, mix_rng, dropout_rng = jax.random.split(rng, 3)
+        images = self.augment(jax.random.split(image_rng, len(batch["label"])), batch["image"])
+        targets = mixing.smooth(batch["label"], len(self.names), options.label_smoothing)
+        images, targets = mixing.mix(mix_rng, images, targets, options.mixup, options.cutmix, options.mix_probability)
+        variables, images = {"params": params, **model_state}, self.predictor.normalise(images)
+        if self.config.frozen:
+            logits, new_state = self.predictor.model.apply(variables, images, train=False), model_state
+        else:
+            logits, new_state = self.apply(variables, images, dropout_rng)
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        accuracy = (logits.argmax(-1) == targets.argmax(-1)).mean()
+        return loss, (new_state, {"loss": loss, "accuracy": accuracy})
+
+    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
+        watched, (_, splits) = "val" if "val" in self.splits else "test", self.phase(step - 1)
+        return self.evaluator(variables, splits[watched]).numbers(watched) if watched in splits else {}
+
+    def score(self, variables: PyTree, split: str) -> Scores:
+        """The scores of "val" or "test"."""
+        return self.evaluator(variables, self.splits[split])
+
+    def describe(self, workdir: Path) -> None:
+        write_labels(workdir, self.names, self.train.image_size)
+
+    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
+        results: dict[str, Any] = {"dataset": self.config.dataset, "train_images": len(self.train.labels)}
+        for split in self.splits:
+            scores = self.score(variables, split)
+            results |= scores.numbers(split) | {f"{split}_images": scores.images}
+            if jax.process_index() == 0:
+                save_scores(scores, self.names, workdir, split)
+        if jax.process_index() == 0:
+            plots.curves(workdir / "metrics.jsonl", workdir / "curves.png")
+        return results
+
+
+class Predictor:
+    """The trained function from pictures to logits, with the pre-processing that belongs to it."""
+
+    def __init__(self, config: ConfigDict, names: list[str], image_size: int):
+        self.model = models.create(config.model, len(names), image_size, config.dtype)
+        self.names, self.image_size = names, image_size
+        self.normalise = augment.normaliser(config.normalise)
+
+    def logits(self, variables: PyTree, images: jax.Array) -> jax.Array:
+        """uint8 images [b, h, w, 3] -> [b, classes]; ``variables`` is ``TrainState.variables``."""
+        pixels = self.normalise(images.astype(jnp.float32) / 255)
+        return self.model.apply({"params": variables["params"], **variables["model_state"]}, pixels, train=False)
+
+    @classmethod
+    def from_workdir(cls, workdir: Path) -> "Predictor":
+        """What a run's config.json and labels.json describe."""
+        labels = read_labels(workdir)
+        return cls(read_config(workdir), labels["names"], labels["image_size"])
+
+
+def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, datasets.Dataset]]:
+    """(training set, {"val", "test"} as far as the config wants them).
+
+    The validation split is cut from the fraction of the training set that is used at all: no label beyond it is seen.
+
+    Raises:
+      UserError: as ``datasets.load`` does; a set has fewer than two classes or images without a label.
+    """
+    where, held_out = config.data_dir or None, {}
+    train = datasets.load(config.dataset, "train", config.image_size or None, where)
+    if len(train.names) < 2:
+        raise UserError(f"{config.dataset} has one class, {train.names[0]}: there is nothing to tell it from")
+    if config.fraction != 1:
+        train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
+    if config.validation:
+        kept, cut = datasets.split_validation(train.labels, config.validation, config.seed)
+        train, held_out["val"] = train.subset(kept), train.subset(cut)
+    if config.test:
+        held_out["test"] = datasets.load(config.dataset, "test", train.image_size, where)
+    for name, split in {"train": train, **held_out}.items():
+        if split.labels.min() < 0:
+            other = "; set config.test=False" if name == "test" else ""
+            raise UserError(f"the {name} split of {config.dataset} has images without a label{other}")
+    return train, held_out
+
+
+def resized(config: ConfigDict, image_size: int) -> ConfigDict:
+    """The config for an earlier phase of a run, with images of another size (progressive resizing; Howard, 2018)."""
+    if config.model.name == "vit":
+        raise UserError("config.earlier_sizes: a ViT's position embedding knows one size; leave it empty")
+    if not isinstance(image_size, int) or image_size < 1:
+        raise UserError(f"config.earlier_sizes: {image_size!r} is no number of pixels, from 1 on")
+    other = config.copy_and_resolve_references()
+    other.image_size = image_size
+    return other
+
+
+def write_labels(workdir: Path, names: list[str], image_size: int) -> None:
+    """Writes labels.json, the mapping from labels to classes; :func:`read_labels` reads it."""
+    files.write(workdir / "labels.json", json.dumps({"names": names, "image_size": image_size}, indent=2) + "\n")
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """A classification run's config.json; options younger than the run have their defaults."""
+    saved = configs.load(workdir / "config.json")
+    if saved.get("task") != "classify":
+        raise UserError(f"{workdir} is no workdir of a classification run: its task is {saved.get('task')}")
+    config = default_config(saved.model.name)
+    config.update(saved)
+    return config
+
+
+def read_labels(workdir: Path) -> dict[str, Any]:
+    """A run's labels.json: ``names`` of the classes in order, ``image_size`` in pixels."""
+    try:
+        return json.loads((workdir / "labels.json").read_text())
+    except FileNotFoundError:
+        raise UserError(f"{workdir} is no workdir of a classification run: it has no labels.json") from None
+    except ValueError:
+        raise UserError(f"{workdir / 'labels.json'} is damaged: the run's own command writes it anew") from None
+
+
+def save_scores(scores: Scores, names: list[str], folder: Path, split: str) -> None:
+    """Writes ``{split}_confusion.png`` and ``{split}_classes.json`` (class -> accuracy, best first; null: no image)."""
+    plots.confusion_matrix(scores.confusion, names, folder / f"{split}_confusion.png")
+    pairs = zip(names, scores.per_class().tolist(), strict=True)
+    classes = {name: None if math.isnan(accuracy) else accuracy for name, accuracy in pairs}
+    classes = dict(sorted(classes.items(), key=lambda pair: -1 if pair[1] is None else pair[1], reverse=True))
+    files.write(folder / f"{split}_classes.json", json.dumps(classes, indent=2) + "\n")

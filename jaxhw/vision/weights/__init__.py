@@ -1,0 +1,1 @@
+"""Weights from other runs, PyTorch's files and the Hugging Face hub."""

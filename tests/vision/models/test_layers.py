@@ -1,0 +1,97 @@
+"""Every lowering of a primitive gives the same values and gradients."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxhw.vision.models import layers
+
+
+def values_and_gradients(f, *args):
+    y, pullback = jax.vjp(f, *args)
+    return y, *pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+
+def close(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(b).max() + 1))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"),
+    [
+        *[(8, 3, 1), (8, 3, 2), (7, 3, 2), (5, 3, 1), (4, 3, 2), (3, 3, 1), (2, 3, 1), (2, 3, 2), (1, 3, 1), (1, 3, 2)],
+        *[(8, 1, 1), (8, 1, 2), (7, 1, 2), (32, 7, 2), (9, 7, 2), (2, 7, 2)],
+    ],
+)
+def test_convolution(size, kernel, stride, monkeypatch):
+    monkeypatch.setattr(layers, "CACHE_BYTES", 1024)  # several blocks even of small maps
+    keys = jax.random.split(jax.random.key(size), 2)
+    x = jax.random.normal(keys[0], (4, size, size + (size > 2), 5))
+    w = jax.random.normal(keys[1], (kernel, kernel, 5, 6)) / kernel
+    ours = partial(layers.conv, stride=stride)
+    theirs = partial(layers._conv, stride, jnp.float32)
+    close(jax.jit(partial(values_and_gradients, ours))(x, w), jax.jit(partial(values_and_gradients, theirs))(x, w))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 4), (1, 2)])
+def test_max_pool(size):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    window = ((1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    theirs = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, *window)
+    close(values_and_gradients(layers.max_pool, x), values_and_gradients(theirs, x))
+
+
+def test_max_pool_gives_the_gradient_to_the_first_of_equal_maxima():
+    x = jnp.ones((1, 4, 4, 1))
+    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(x)[0, :, :, 0]
+    # torch.nn.functional.max_pool2d(x, 3, 2, 1) of ones
+    np.testing.assert_array_equal(gradient, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+
+def test_matmul():
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, w = jax.random.normal(keys[0], (2, 3, 4)), jax.random.normal(keys[1], (4, 5))
+    close(values_and_gradients(layers.matmul, x, w), values_and_gradients(jnp.dot, x, w))
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
+def test_batch_norm(shape):
+    def plain(x, scale, bias):
+        mean, var = x.mean(axes), x.var(axes)
+        return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+    axes = tuple(range(len(shape) - 1))
+    x = 3 + jax.random.normal(jax.random.key(0), shape)
+    scale, bias = jnp.array([1.0, 0.5, -2.0]), jnp.array([0.0, 1.0, 2.0])
+    ours = values_and_gradients(lambda *args: layers.batch_norm(*args)[0], x, scale, bias)
+    close(ours, values_and_gradients(plain, x, scale, bias))
+    _, mean, var = layers.batch_norm(x, scale, bias)
+    close((mean, var), (x.mean(axes), x.var(axes)))
+
+
+def test_attention():
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 2, 5, 4))
+
+    def plain(q, k, v):
+        return jax.nn.softmax(q @ k.swapaxes(-1, -2) / 2) @ v
+
+    close(values_and_gradients(layers.attention, q, k, v), values_and_gradients(plain, q, k, v))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_accelerators_convolve_bfloat16_forwards_and_backwards(kernel):
+    """float32 operands would run at a fraction of the speed; what is compiled for a TPU can be read anywhere."""
+    loss = lambda x, w: jnp.sum(jnp.square(layers.conv(x, w, 1, jnp.bfloat16)))
+    shapes = (
+        jax.ShapeDtypeStruct((2, 8, 8, 16), jnp.float32),
+        jax.ShapeDtypeStruct((kernel, kernel, 16, 32), jnp.float32),
+    )
+    text = jax.jit(jax.grad(loss, (0, 1))).trace(*shapes).lower(lowering_platforms=("tpu",)).as_text()
+    lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert len(lines) == 3
+    assert all("xf32" not in line.split(" : (")[1].split(" -> ")[0] for line in lines)
