@@ -35,13 +35,14 @@ def seconds(function, repeats: int) -> float:
 
 def workdir(path: Path, repeats: int) -> None:
     """Frame time of the newest checkpoint; rays a second and PSNR against time from metrics.jsonl."""
-    from jaxhw.nerf.rendering import renderer as render
+    from jaxhw.nerf.results.run import Run
 
-    renderer, variables, scene = render.from_workdir(path, meshes.make_mesh())
-    cameras = scene.cameras[scene.split["test" if len(scene.split["test"]) else "train"]]
-    frame = seconds(lambda: renderer(variables, cameras[0]).rgb, repeats)
-    rays = cameras.width * cameras.height
-    print(f"rendering {cameras.width} x {cameras.height}: {frame:.2f} s a frame, {rays / frame:,.0f} rays/s")
+    run = Run.open(path, meshes.make_mesh())
+    split = run.scene.split
+    camera = run.scene.cameras[split["test" if len(split["test"]) else "train"][0]]
+    frame = seconds(lambda: run.render(camera).colour, repeats)
+    rays = camera.width * camera.height
+    print(f"rendering {camera.width} x {camera.height}: {frame:.2f} s a frame, {rays / frame:,.0f} rays/s")
     print("| step | time (s) | training rays/s | held-out PSNR (dB) |\n|---|---|---|---|")
     rate = 0.0
     for line in metrics.read(path / "metrics.jsonl"):
@@ -60,8 +61,8 @@ def training(flag: str, repeats: int) -> None:
     config, _ = configs.parse([flag])
     mesh = meshes.make_mesh()
     task = tasks.make(config, mesh)
-    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(config.seed)), mesh)
-    step, done = train.make_step(task, config.optim), 0
+    state = start.begin(task, config, mesh, jax.device_get(task.init(jax.random.key(config.seed))))
+    step, done = train.make_step(task, config, mesh), 0
     for stage, end in enumerate((*task.stages, task.steps)):
         times, last = [], end if stage < len(task.stages) else min(end, done + repeats + 1)
         for i in range(done, last):
@@ -73,22 +74,26 @@ def training(flag: str, repeats: int) -> None:
         rate = config.batch_size / middle
         print(f"stage {stage}: {middle:.3f} s a step, {rate:,.0f} rays/s (first step {times[0]:.1f} s)")
         if stage < len(task.stages):
-            state = start.grow(task, config.optim, state, stage + 1, mesh)
+            state = start.grow(task, config, state, stage + 1, mesh)
 
 
 def floor(batch: int, repeats: int) -> None:
     """Vanilla NeRF's full-size training step, against its matrix products."""
-    from jaxhw.nerf.fields.vanilla import Vanilla
+    from jaxhw.nerf.cameras.cameras import NO_CAMERA, Rays
+    from jaxhw.nerf.fields.field import Target
+    from jaxhw.nerf.fields.vanilla import Options, Vanilla
+    from jaxhw.task import Context
 
-    field, mesh, rng = Vanilla(near=2.0, far=6.0), meshes.make_mesh(1), np.random.default_rng(0)
-    params, state = field.init(jax.random.key(0))
-    rays = tuple(jnp.asarray(rng.normal(size=(batch, 3)), jnp.float32) for _ in range(2))
-    white = jnp.ones((batch, 3))
-    loss = lambda p: field.loss(p, state, rays, white, white, jax.random.key(0), mesh)[0]
+    field, rng = Vanilla(Options(), near=2.0, far=6.0), np.random.default_rng(0)
+    params, state = (variables := field.start(jax.random.key(0))).params, variables.model_state
+    origins, directions = (jnp.asarray(rng.normal(size=(batch, 3)), jnp.float32) for _ in range(2))
+    rays, white = Rays(origins, directions, jnp.full(batch, NO_CAMERA)), jnp.ones((batch, 3))
+    context = Context(step=jnp.int32(0), progress=jnp.float32(0), rng=jax.random.key(0), mesh=meshes.make_mesh(1))
+    loss = lambda p: field.loss(p, state, rays, Target(white, white), context)[0]
     whole = jax.jit(jax.value_and_grad(loss))
     step = seconds(lambda: whole(params), repeats)
     kernels = [p for p in jax.tree.leaves(params["fine"]) if p.ndim == 2]
-    points = batch * (field.samples + field.samples + field.importance)
+    points = batch * (2 * field.options.samples + field.options.importance)
 
     @jax.jit
     def products():

@@ -54,12 +54,12 @@ def jaxhw_step(variant: str):
     config.optim.update({"name": "adamw", "lr": 3e-4, "weight_decay": 1e-4})
     if divided:
         config.model.norm_groups = config.mesh.cpu_devices = 2
-    mesh = meshes.make_mesh(**config.mesh)
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.cpu_devices)
     task = pretrain.Pretrain(config, mesh)
     if "fixed" in variant:
         task.views = lambda keys, images: jnp.stack([images, images], 1).astype(jnp.float32) / 255
-    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
-    step, number = train.make_step(task, config.optim), 0
+    state = start.begin(task, config, mesh, jax.device_get(task.init(jax.random.key(0))))
+    step, number = train.make_step(task, config, mesh), 0
 
     def run():
         nonlocal state, number
@@ -134,13 +134,14 @@ def loss_step(variant: str):
     import jax
     import jax.numpy as jnp
 
-    from jaxhw.vision.ssl import losses as contrastive
+    from jaxhw.vision.models.layers import l2_normalise
+    from jaxhw.vision.ssl import losses
 
-    z = contrastive.normalise(jax.random.normal(jax.random.key(0), (4096, 2, 128)))
+    z = l2_normalise(jax.random.normal(jax.random.key(0), (4096, 2, 128)))
     flat = z.reshape(-1, 128)
 
     def loss(z):
-        return contrastive.nt_xent(z, 0.5)
+        return losses.nt_xent(z, 0.5)
 
     def product(a):
         return a @ a.T

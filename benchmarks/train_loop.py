@@ -18,20 +18,20 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import metrics, start, task, train
 from jaxhw.process import restart_with_huge_pages
-from jaxhw.vision.augment import standard as augment
+from jaxhw.vision.augment import standard
 
 STEPS, ROUNDS = 30, 4
 
 
 def bare_rate(job, config, mesh) -> float:
     """Images a second of the step alone."""
-    plain = {**augment.default_options(), "label_smoothing": config.augment.label_smoothing}
+    plain = {"label_smoothing": config.augment.label_smoothing}
     with_augmentation, options = job.augment, config.augment.to_dict()
-    job.augment = augment.standard(plain)
+    job.augment = standard.standard(plain)
     config.augment.update({"cutmix": 0.0, "mixup": 0.0})
     try:
-        state = meshes.on_mesh(lambda: start.init_state(job, config, jax.random.key(0)), mesh)
-        step, batch = train.make_step(job, config.optim), meshes.put_rows(job.batch(0), mesh)
+        state = start.begin(job, config, mesh, jax.device_get(job.init(jax.random.key(0))))
+        step, batch = train.make_step(job, config, mesh), meshes.put_rows(job.batch(0), mesh)
         times = []
         for _ in range(STEPS + 3):
             began = time.perf_counter()
@@ -58,7 +58,7 @@ def loop_rate(job, config, mesh) -> float:
 
 def main() -> None:
     config, _ = configs.parse(sys.argv[1:])
-    mesh = meshes.make_mesh(**config.mesh)
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.cpu_devices)
     job = task.make(config, mesh)
     bare, loop = [], []
     for _ in range(ROUNDS):

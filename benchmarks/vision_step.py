@@ -30,12 +30,11 @@ def jaxhw_step(name: str, variant: str, batch: int):
     import optax
 
     from jaxhw import mesh as meshes
-    from jaxhw.vision.models import parts
-    from jaxhw.vision.models import registry as models
+    from jaxhw.vision.models import parts, registry
 
     dtype, _, divided = variant.partition(", ")
     mesh = meshes.make_mesh(cpu_devices=2 if divided else 1)
-    model = models.create({"name": name, **({"norm_groups": 2} if divided else {})}, 100, 32, dtype)
+    model = registry.create({"name": name, **({"norm_groups": 2} if divided else {})}, 100, 32, dtype)
     images = np.random.default_rng(0).random((batch, 32, 32, 3), np.float32)
     x, y = meshes.put_rows((images, np.arange(batch) % 100), mesh)
     variables = meshes.on_mesh(lambda: model.init(jax.random.key(1), jnp.asarray(images[:1]), train=False), mesh)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxhw.errors import UserError
+from jaxhw.state import Variables
 
 PyTree = Any
 
@@ -72,25 +74,22 @@ class Checkpoints:
         if step in self._manager.all_steps():
             self._manager.delete(step)
 
-    def restore(self, abstract: PyTree) -> PyTree:
-        """The newest checkpoint, laid out as ``abstract`` (ShapeDtypeStructs with shardings, or arrays) says.
+    def restore(self, layout: Callable[[PyTree], PyTree]) -> PyTree:
+        """The newest checkpoint as it lies on disk: nested dicts and lists, under the names of its types' fields.
+
+        Args:
+          layout: (shapes of all arrays, in the same nested dicts) -> where each is to lie, a sharding for each.
 
         Raises:
-          UserError: it does not fit ``abstract``, or its files are damaged.
+          UserError: its files are damaged.
         """
         try:
+            shapes = self._manager.item_metadata(self.latest())
+            place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            abstract = jax.tree.map(place, shapes, layout(shapes))
             return self._manager.restore(self.latest(), args=ocp.args.StandardRestore(abstract))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{self.path()} cannot be restored: {_line(error)}") from error
-
-    def abstract(self, sharding: jax.sharding.Sharding) -> PyTree:
-        """The newest checkpoint's own tree, as nested dicts, to give to ``restore``."""
-        return abstract_like(self._manager.item_metadata(self.latest()), sharding)
-
-    def shapes(self, *names: str) -> tuple[PyTree, ...]:
-        """Shapes and types (ShapeDtypeStructs) of the newest checkpoint's subtrees of these names, as nested dicts."""
-        tree = ocp.StandardCheckpointer().metadata(self.path() / "default").item_metadata.tree
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tuple(tree[name] for name in names))
 
     def close(self) -> None:
         self._manager.close()
@@ -101,8 +100,8 @@ def exists(workdir: str | Path) -> bool:
     return any(re.fullmatch(r"step_\d+", path.name) for path in (Path(workdir) / "checkpoints").glob("step_*"))
 
 
-def restore_variables(workdir: str | Path, sharding: jax.sharding.Sharding) -> PyTree:
-    """What evaluation needs of a workdir's newest checkpoint: {"params", "model_state"}, averaged ones if kept.
+def restore_variables(workdir: str | Path, sharding: jax.sharding.Sharding) -> Variables:
+    """What evaluation needs of a workdir's newest checkpoint, averaged where it is kept; as nested dicts.
 
     Raises:
       UserError: the workdir holds no complete checkpoint.
@@ -110,14 +109,9 @@ def restore_variables(workdir: str | Path, sharding: jax.sharding.Sharding) -> P
     checkpoints = Checkpoints(workdir)
     if checkpoints.latest() is None:
         raise UserError(f"{workdir} holds no complete checkpoint yet")
-    state = checkpoints.restore(checkpoints.abstract(sharding))
+    state = checkpoints.restore(lambda shapes: jax.tree.map(lambda _: sharding, shapes))
     checkpoints.close()
-    return state["ema"] or {name: state[name] for name in ("params", "model_state")}
-
-
-def abstract_like(state: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
-    """Shapes, types and one sharding for every leaf: what ``restore`` needs."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+    return Variables(**(state["ema"] or {name: state[name] for name in ("params", "model_state")}))
 
 
 def _line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxhw import files, optim
+from jaxhw import files, optim, options
 from jaxhw.errors import UserError
 
 USAGE = "%(prog)s --config=FILE[:VARIANT] [--config.KEY=VALUE ...]"
@@ -44,9 +44,10 @@ def base(task: str) -> ConfigDict:
             "eval_every": 0,
             "checkpoint_every": 0,
             "init_from": "",
-            "optim": optim.default_options(),
-            # data: the devices to use, -1 for all; cpu_devices: those that a CPU counts as
-            "mesh": {"data": -1, "cpu_devices": 1},
+            "optim": options.defaults(optim.Options),
+            # data: the devices to use, -1 for all; cpu_devices: those that a CPU counts as; layout: (path pattern,
+            # axis) pairs that divide parameters among the devices (`mesh.layout`), without which each has them all
+            "mesh": {"data": -1, "cpu_devices": 1, "layout": ()},
         }
     ).lock()
 

@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> None:
         raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
     workdir = files.path(rest["workdir"])
     meshes.start_up()
-    mesh = meshes.make_mesh(**config.mesh)
+    mesh = meshes.of_config(config)
     meshes.check_batch_size(config.batch_size, mesh)
     results = train.run(task.make(config, mesh), config, mesh, workdir)
     if results and jax.process_index() == 0:

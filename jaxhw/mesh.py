@@ -3,15 +3,27 @@
 import contextlib
 import os
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from jaxhw.errors import UserError
+from jaxhw.options import Rule, at_least, require
+from jaxhw.tree import path_name
 
 PyTree = Any
+Rules = tuple[tuple[str, int | None], ...]  # (path pattern, axis); see `layout`
+_RULES = Rule(
+    "of (path pattern, axis) pairs such as ('blocks/*', 0)",
+    lambda rules: (
+        all(isinstance(r, (tuple, list)) and len(r) == 2 and isinstance(r[0], str) for r in rules)
+        and all(axis is None or isinstance(axis, int) for _, axis in rules)
+    ),
+)
 _divided = False  # whether `divide_cpu` has said what this process's CPU counts as
 
 
@@ -50,11 +62,15 @@ def make_mesh(data: int = -1, cpu_devices: int = 1) -> Mesh:
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
+def of_config(config: ConfigDict) -> Mesh:
+    """The mesh that a run's ``config.mesh`` asks for."""
+    return make_mesh(config.mesh.data, config.mesh.cpu_devices)
+
+
 def divide_cpu(devices: int) -> None:
     """Lets a CPU count as so many devices, unless the environment or an earlier call in the process has said."""
     global _divided
-    if devices < 1:
-        raise UserError(f"config.mesh.cpu_devices={devices} must be at least 1")
+    require("config.mesh.cpu_devices", devices, at_least(1), kind=int)
     said = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if devices > 1 and not said and not _divided and jax.config.jax_num_cpu_devices < 1:
         with contextlib.suppress(RuntimeError):  # JAX's backends run already
@@ -71,10 +87,11 @@ def _devices(cpu_devices: int) -> list[jax.Device]:
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises a UserError unless the mesh's devices divide the global batch."""
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} must be at least 1")
+    require("config.batch_size", batch_size, at_least(1), kind=int)
     if batch_size % mesh.size:
-        raise UserError(f"batch_size={batch_size} cannot be divided among {mesh.size} devices; use a multiple of them")
+        raise UserError(
+            f"config.batch_size={batch_size} cannot be divided among {mesh.size} devices; use a multiple of them"
+        )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -84,6 +101,33 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_row(mesh: Mesh) -> NamedSharding:
     """The first axis is divided among the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def layout(abstract: PyTree, mesh: Mesh, rules: Rules = ()) -> PyTree:
+    """Where each array of a state lies: whole on every device, or divided among them along one axis.
+
+    Args:
+      abstract: the state, or its shapes (anything whose leaves have a ``shape``).
+      rules: (pattern, axis) pairs. A leaf belongs to the last pair whose shell-style pattern matches the end of its
+        path: "blocks/*kernel" means "params/blocks/mlp/kernel" and its moments in the optimiser alike. It is divided
+        along that axis where it has one that the devices divide; an axis of None keeps it whole.
+
+    Returns:
+      A NamedSharding for each leaf.
+
+    Raises:
+      UserError: ``rules`` are none.
+    """
+    require("config.mesh.layout", rules, _RULES, kind=tuple)
+
+    def place(path: tuple, leaf: Any) -> NamedSharding:
+        name, rank = path_name(path), len(leaf.shape)
+        axis = next((axis for pattern, axis in reversed(rules) if fnmatchcase(name, f"*{pattern}")), None)
+        if axis is None or not -rank <= axis < rank or leaf.shape[axis] % mesh.size:
+            return replicated(mesh)
+        return NamedSharding(mesh, PartitionSpec(*[None] * (axis % rank), "data"))
+
+    return jax.tree_util.tree_map_with_path(place, abstract)
 
 
 def my_rows(batch_size: int) -> slice:

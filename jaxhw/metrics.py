@@ -1,14 +1,12 @@
-"""Where numbers go: metrics.jsonl, TensorBoard, the progress bar, results.json."""
+"""Where numbers go: metrics.jsonl, TensorBoard, the revision that a result belongs to."""
 
 import json
 import math
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
 from jaxhw import files
 
@@ -61,27 +59,6 @@ def read(path: Path) -> list[dict]:
         except ValueError:
             break
     return lines
-
-
-class Bar(tqdm):
-    """A progress bar; one that is not shown writes nothing at all."""
-
-    def write(self, text: str) -> None:
-        if not self.disable:
-            tqdm.write(text)
-
-
-def progress(steps: int, done: int, batch_size: int, unit: str, show: bool) -> Bar:
-    """A bar that counts examples, so that its rate is the throughput; into a log file it writes twice a minute."""
-    return Bar(
-        total=steps * batch_size,
-        initial=done * batch_size,
-        unit=f" {unit}",
-        unit_scale=True,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-        dynamic_ncols=True,
-        disable=not show,
-    )
 
 
 def revision() -> str:

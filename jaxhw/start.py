@@ -1,7 +1,5 @@
-"""The state that a run starts from: a new one, other weights in it, a checkpoint's, the next stage's."""
+"""The state that a run starts from: a new one, other weights in it, a checkpoint's; and the next stage's."""
 
-import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,86 +10,118 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, optim
+from jaxhw import checkpoint, optim, tree
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
-from jaxhw.state import Averages, TrainState
+from jaxhw.state import Averages, TrainState, Variables
 from jaxhw.task import Task
 
 PyTree = Any
 
 
-def init_state(task: Task, config: ConfigDict, rng: jax.Array, variables: tuple | None = None) -> TrainState:
-    """The state before the first step; a pure function of the key, so that it can be traced for its shapes.
+class Refused(UserError):
+    """The task cannot start from this config, whose values do not go together. Nothing has been written."""
 
-    ``variables`` are (params, model_state) in the place of the task's own, where a stage has changed their shapes.
+
+def variables(task: Task, config: ConfigDict, workdir: Path) -> Variables | None:
+    """The variables of a run that has not begun, on the host, with what ``config.init_from`` holds; else None.
+
+    Raises:
+      Refused: the task finds that its config asks for what cannot be.
+      UserError: the weights of ``init_from`` do not fit.
     """
-    init_rng, run_rng = jax.random.split(rng)
-    params, model_state = variables or task.init(init_rng)
-    tx = optimiser(task, config.optim)
-    variables = {"params": params, "model_state": model_state}
-    names = task.metric_names
+    if checkpoint.exists(workdir):
+        return None
+    try:
+        fresh = jax.device_get(task.init(jax.random.split(jax.random.key(config.seed))[0]))
+        jax.eval_shape(lambda: initial_state(task, config, fresh))
+    except UserError as error:
+        raise Refused(str(error)) from error
+    return _merged(fresh, task.pretrained(_shapes(fresh))) if config.init_from else fresh
+
+
+def initial_state(task: Task, config: ConfigDict, variables: Variables) -> TrainState:
+    """The state before the first step; a pure function of the variables, so that it can be traced for its shapes."""
+    rng = jax.random.split(jax.random.key(config.seed))[1]  # the other half is that of the variables
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        model_state=model_state,
-        opt_state=tx.init(params),
-        rng=run_rng,
-        averages=Averages.zeros(names),
+        params=variables.params,
+        model_state=variables.model_state,
+        opt_state=optimiser(task, config.optim).init(variables.params),
+        rng=rng,
+        averages=Averages.zeros(task.metric_names),
         ema=jax.tree.map(jnp.copy, variables) if config.optim.ema else None,
     )
 
 
 def optimiser(task: Task, options: ConfigDict) -> optax.GradientTransformation:
-    return optim.make(options, task.steps, getattr(task, "groups", ()))
+    return optim.make(options, task.steps, task.groups)
 
 
-def pretrained(task: Task, config: ConfigDict, abstract: TrainState, workdir: Path) -> PyTree:
-    """What `init_from` holds for a run that has not begun; None for others."""
-    if not config.init_from or checkpoint.exists(workdir):
-        return None
-    if not hasattr(task, "pretrained"):
-        raise UserError(f"config.init_from is set, but task {config.task} starts from no other run")
-    return task.pretrained({"params": abstract.params, "model_state": abstract.model_state})
+def begin(task: Task, config: ConfigDict, mesh: Mesh, variables: Variables) -> TrainState:
+    """The state of a new run, on the devices.
+
+    The variables come as arguments: a grid of numbers within the program would have to be compiled.
+    """
+    make = lambda variables: initial_state(task, config, variables)
+    layout = meshes.layout(jax.eval_shape(make, variables), mesh, config.mesh.layout)
+    return jax.jit(make, out_shardings=layout)(variables)
 
 
-def begin(
-    task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints, abstract: TrainState
-) -> TrainState:
-    if checkpoints.latest() is None:
-        return meshes.on_mesh(lambda: init_state(task, config, jax.random.key(config.seed)), mesh)
-    if stages(task):  # nothing but the checkpoint knows the shapes of the stage that the run is in
-        grown = checkpoints.shapes("params", "model_state")
-        abstract = jax.eval_shape(lambda v: init_state(task, config, jax.random.key(config.seed), v), grown)
-    return checkpoints.restore(checkpoint.abstract_like(abstract, meshes.replicated(mesh)))
+def resume(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints) -> TrainState:
+    """The state of the newest checkpoint, on whatever devices there are now.
+
+    Nothing but the checkpoint knows the shapes of the stage that the run is in, and nothing but the task knows the
+    types of its variables: they are read as nested dicts first.
+
+    Raises:
+      UserError: the checkpoint is damaged, or not one of this task and optimiser.
+    """
+    saved = checkpoints.restore(lambda shapes: meshes.layout(shapes, mesh, config.mesh.layout))
+    try:
+        current = task.from_saved(Variables(saved["params"], saved["model_state"]))
+        average = task.from_saved(Variables(**saved["ema"])) if saved["ema"] else None
+        like = jax.eval_shape(lambda v: initial_state(task, config, v), current)
+        rest = tree.filled(like.replace(params=None, model_state=None, ema=None), tree.by_name(saved))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{checkpoints.path()} is no checkpoint of this task and optimiser, or an older version's (it lacks "
+            f"{error}): jaxhw eval and render may still read it; train anew in another --workdir"
+        ) from error
+    return rest.replace(params=current.params, model_state=current.model_state, ema=average)
 
 
-def replace(state: TrainState, weights: PyTree, mesh: Mesh) -> TrainState:
-    """The state with host arrays in place of some of its parameters and model state, from which its average starts."""
-
-    def merge(old: PyTree, new: PyTree) -> PyTree:
-        if isinstance(new, Mapping):
-            return {**old, **{name: merge(old[name], new[name]) for name in new}}
-        assert old.shape == new.shape, (old.shape, new.shape)
-        return meshes.put_replicated(np.asarray(new, old.dtype), mesh)
-
-    variables = merge({"params": state.params, "model_state": state.model_state}, weights)
-    ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
-    return state.replace(**variables, ema=ema)
-
-
-def grow(task: Task, options: ConfigDict, state: TrainState, stage: int, mesh: Mesh) -> TrainState:
-    """The state at the start of a stage. Where parameters change their shapes, the optimiser's moments start anew."""
-    variables = task.grow(state.params, state.model_state, stage)
-    params, model_state = jax.device_put(variables, meshes.replicated(mesh))
-    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, state.params):
-        restart = functools.partial(optim.restart, optimiser(task, options))
-        opt_state = jax.jit(restart, out_shardings=meshes.replicated(mesh))(params, state.step)
-        state = state.replace(opt_state=opt_state)
-    ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}) if options.ema else None
-    return state.replace(params=params, model_state=model_state, ema=ema)
+def grow(task: Task, config: ConfigDict, state: TrainState, stage: int, mesh: Mesh) -> TrainState:
+    """The state at the start of a stage: what :meth:`Task.grow` makes of the variables, and moments that fit them."""
+    before = Variables(state.params, state.model_state)
+    if config.mesh.layout:  # the task looks at whole arrays
+        before = jax.jit(lambda v: v, out_shardings=meshes.replicated(mesh))(before)
+    grown = task.grow(before, stage)
+    grown = jax.device_put(grown, meshes.layout(grown, mesh, config.mesh.layout))
+    opt_state, old = state.opt_state, _shapes(state.params)
+    if tree.by_name(old) != tree.by_name(_shapes(grown.params)):
+        restart = lambda params, opt_state: optim.restart(optimiser(task, config.optim), params, old, opt_state)
+        shapes = jax.eval_shape(restart, grown.params, opt_state)
+        opt_state = jax.jit(restart, out_shardings=meshes.layout(shapes, mesh, config.mesh.layout))(
+            grown.params, opt_state
+        )
+    average = jax.tree.map(jnp.copy, grown) if config.optim.ema else None
+    return state.replace(params=grown.params, model_state=grown.model_state, opt_state=opt_state, ema=average)
 
 
-def stages(task: Task) -> tuple[int, ...]:
-    """The steps before which the task's shapes may change; see ``Task.grow``."""
-    return tuple(getattr(task, "stages", ()))
+def _merged(old: PyTree, new: PyTree) -> PyTree:
+    """Host arrays with those of nested dicts in the place of some."""
+    leaves = tree.by_name(new)
+
+    def merge(path: tuple, array: np.ndarray) -> np.ndarray:
+        found = leaves.pop(tree.path_name(path), array)
+        assert found.shape == array.shape, (tree.path_name(path), found.shape, array.shape)
+        return np.asarray(found, array.dtype)
+
+    merged = jax.tree_util.tree_map_with_path(merge, old)
+    assert not leaves, f"no variables of these names: {', '.join(leaves)}"
+    return merged
+
+
+def _shapes(arrays: PyTree) -> PyTree:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)

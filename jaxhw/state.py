@@ -1,5 +1,6 @@
 """The state of a training run: one pytree that is stepped, checkpointed and evaluated."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -7,6 +8,18 @@ import jax
 import jax.numpy as jnp
 
 PyTree = Any
+
+
+class Variables(flax.struct.PyTreeNode):
+    """What a task has learnt so far: all that evaluation and rendering need.
+
+    Attributes:
+      params: what the optimiser updates.
+      model_state: what the forward pass updates (batch statistics, a target network, known free space).
+    """
+
+    params: PyTree
+    model_state: PyTree
 
 
 class Averages(flax.struct.PyTreeNode):
@@ -23,7 +36,7 @@ class Averages(flax.struct.PyTreeNode):
     bad_step: jax.Array
 
     @classmethod
-    def zeros(cls, names: list[str]) -> "Averages":
+    def zeros(cls, names: Sequence[str]) -> "Averages":
         zero = jnp.zeros((), jnp.float32)
         return cls({name: zero for name in names}, zero, jnp.full((), -1, jnp.int32))
 
@@ -38,12 +51,11 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
       step: [] int32, the steps taken.
-      params: what the optimiser updates.
-      model_state: what the forward pass updates (batch statistics).
+      params, model_state: see :class:`Variables`.
       opt_state: optax's state.
       rng: typed PRNG key of the run; step t uses ``fold_in(rng, t)``.
       averages: metrics since the last log. They are part of the state so that a resumed run logs the same lines.
-      ema: {"params", "model_state"} averaged over steps, or None.
+      ema: the variables averaged over steps, or None.
     """
 
     step: jax.Array
@@ -52,12 +64,12 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: PyTree
     rng: jax.Array
     averages: Averages
-    ema: PyTree = None
+    ema: Variables | None = None
 
     @property
-    def variables(self) -> PyTree:
-        """What evaluation uses: {"params", "model_state"}, the averaged ones where the run keeps them."""
-        return self.ema or {"params": self.params, "model_state": self.model_state}
+    def variables(self) -> Variables:
+        """What evaluation uses: the averaged variables where the run keeps them."""
+        return self.ema or Variables(self.params, self.model_state)
 
 
 def update_ema(ema: PyTree, new: PyTree, decay: float, step: jax.Array) -> PyTree:

@@ -187,7 +187,7 @@ def _train(config: ConfigDict, there: Path, name: str, stop: StopRequest) -> dic
         configs.claim(there, config, ignore=configs.FREE)
         return json.loads((there / "results.json").read_text())
     print(f"{name}:")
-    mesh = meshes.make_mesh(**config.mesh)
+    mesh = meshes.of_config(config)
     meshes.check_batch_size(config.batch_size, mesh)
     return train.run(task.make(config, mesh), config, mesh, there, stop=stop)
 

@@ -6,7 +6,7 @@ sweep.png. It can be stopped anywhere; the same command continues the trial that
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,25 +77,12 @@ def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path, sto
     folder = workdir / "trials" / label(trial.params)
     tell = trial.study.tell
 
-    def watch(step: int, numbers: dict[str, float]) -> None:
-        if config.metric not in numbers:
-            raise UserError(f"config.metric={config.metric!r} is none of the evaluation's: {', '.join(numbers)}")
-        trial.report(numbers[config.metric], step)
-        if config.prune and trial.should_prune():
-            raise optuna.TrialPruned
-
     try:
-        meshes.check_batch_size(changed.batch_size, mesh)
-        made = task.make(changed, mesh)
-    except UserError as error:  # values that do not go together
-        print(f"trial {trial.number}: {error}")
-        tell(trial, state=optuna.trial.TrialState.FAIL)
-        return True
-    try:
-        results = train.run(made, changed, mesh, folder, watch, stop)
+        made = _made(changed, mesh)
+        results = train.run(made, changed, mesh, folder, (_Reporter(config, trial),), stop)
     except optuna.TrialPruned:
         tell(trial, state=optuna.trial.TrialState.PRUNED)
-    except train.Diverged as error:
+    except (train.Refused, train.Diverged) as error:
         print(f"trial {trial.number}: {error}")
         tell(trial, state=optuna.trial.TrialState.FAIL)
     else:
@@ -103,6 +90,30 @@ def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path, sto
             return False
         tell(trial, results[config.metric])
     return True
+
+
+class _Reporter(train.Observer):
+    """Tells a trial's evaluations to the study, and ends the trial where the pruner finds it hopeless."""
+
+    def __init__(self, config: ConfigDict, trial: optuna.Trial):
+        self.config, self.trial = config, trial
+
+    def after_evaluation(self, step: int, numbers: Mapping[str, float]) -> None:
+        metric = self.config.metric
+        if metric not in numbers:
+            raise UserError(f"config.metric={metric!r} is none of the evaluation's: {', '.join(numbers)}")
+        self.trial.report(numbers[metric], step)
+        if self.config.prune and self.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def _made(config: ConfigDict, mesh: Mesh) -> task.Task:
+    """A trial's task; Refused where its values do not go together."""
+    try:
+        meshes.check_batch_size(config.batch_size, mesh)
+        return task.make(config, mesh)
+    except UserError as error:
+        raise train.Refused(str(error)) from error
 
 
 def _of_trial(config: ConfigDict, params: dict[str, Any]) -> ConfigDict:

@@ -1,15 +1,22 @@
 """What one training problem supplies. The loop in :mod:`jaxhw.train` knows nothing else of it."""
 
 import importlib
-import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import flax.struct
 import jax
+import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw.errors import UserError
+from jaxhw.optim import Groups
+from jaxhw.options import at_least, require
+from jaxhw.state import Variables
 
 PyTree = Any
 
@@ -21,81 +28,127 @@ TASKS = {
 }
 
 
-class Task(Protocol):
+class Context(flax.struct.PyTreeNode):
+    """What a loss may know of the step that it is computed in.
+
+    Attributes:
+      step: [] int32, counted from 0.
+      progress: [] float32 in [0, 1), the share of the run before this step.
+      rng: the step's own key.
+      mesh: the devices that the batch is divided over.
+    """
+
+    step: jax.Array
+    progress: jax.Array
+    rng: jax.Array
+    mesh: Mesh = flax.struct.field(pytree_node=False)
+
+
+class Task(ABC):
     """A training problem: its variables, batches, loss and evaluation; no loops, no files but its artefacts.
+
+    A task defines ``init``, ``batch`` and ``loss``, and of the rest what it needs: the methods here do nothing.
 
     Attributes:
       unit: what a batch holds, for the progress bar ("images").
       metric_names: what ``loss`` reports beside the loss itself; "loss" is among them.
       steps: the length of the run.
       steps_per_epoch: steps in which every example is seen once (a float), to label curves.
-
-    A task whose shapes change while it trains has two members more. ``stages``: ascending steps, each of which ends a
-    stage. ``grow(params, model_state, stage) -> (params, model_state)``: what the next stage starts from, after the
-    step ``stages[stage - 1]``; a pure function that runs on the host between two steps, so that shapes may depend on
-    values. A checkpoint's step says which stage it is in (one written at a boundary is of the stage that ends there),
-    and its arrays which shapes that has.
+      stages: ascending steps, each of which ends a stage; see ``grow``.
+      groups: of the optimiser, beneath those of ``config.optim.groups``; see :func:`jaxhw.optim.make`.
     """
 
     unit: str
-    metric_names: list[str]
+    metric_names: Sequence[str]
     steps: int
     steps_per_epoch: float
+    stages: tuple[int, ...] = ()
+    groups: Groups = ()
 
+    @abstractmethod
     def __init__(self, config: ConfigDict, mesh: Mesh):
         """Checks the config and loads the data. Raises a UserError before anything is written."""
 
-    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
-        """(params, model_state) at the start."""
+    @abstractmethod
+    def init(self, rng: jax.Array) -> Variables:
+        """What the first step starts from: arrays of the host or of its first device, the same on every process.
 
+        Called once, outside of any compiled program, before anything is written: it may raise a UserError.
+        """
+
+    @abstractmethod
     def batch(self, step: int) -> PyTree:
         """This process's rows of batch ``step`` as host arrays: a pure function of (seed, step)."""
 
+    @abstractmethod
     def loss(
-        self, params: PyTree, model_state: PyTree, batch: PyTree, rng: jax.Array
+        self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
-        """([] loss, (new model_state, metrics)); ``metrics`` are [] floats and hold "loss"."""
+        """([] loss, (new model_state, metrics)); ``metrics`` are [] floats and hold "loss". Traced."""
 
-    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
-        """Numbers for the curves after ``step`` steps; ``variables`` is ``TrainState.variables``."""
+    def after_update(self, variables: Variables, context: Context) -> PyTree:
+        """The model_state that follows the step's updated parameters (a moving average of them, say). Traced."""
+        return variables.model_state
 
-    def describe(self, workdir: Path) -> None:
-        """Writes what makes the workdir self-contained (labels.json, scene.json) before the first step."""
+    def finite(self, params: PyTree) -> jax.Array:
+        """[] bool: whether the weights may be evaluated and saved. Traced.
 
-    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
-        """Writes the artefacts of a finished run; returns the final numbers for results.json."""
+        Here their norm must be finite; where that overflows, no loss would be finite either.
+        """
+        return jnp.isfinite(optax.tree.norm(params))
 
-    # What follows is optional: the loop asks whether a task has it.
+    def grow(self, variables: Variables, stage: int) -> Variables:
+        """What stage number ``stage`` starts from, after step ``stages[stage - 1]``. Arrays may change their shapes.
 
-    groups: tuple[tuple[str, float], ...]  # (path prefix, factor) pairs beneath those of `optim.groups`
+        A pure function that runs on the host between two steps, so that shapes may depend on values. A checkpoint's
+        step says which stage it is in (one written at a boundary is of the stage that ends there), and its arrays
+        which shapes that has.
+        """
+        return variables
 
-    def pretrained(self, shapes: PyTree) -> PyTree:
-        """What `config.init_from` holds; called before a run's first step, never when it resumes.
+    def pretrained(self, shapes: Variables) -> PyTree:
+        """What ``config.init_from`` holds; called before a run's first step, never when it resumes.
 
         Args:
-          shapes: {"params", "model_state"} of ``init`` as ShapeDtypeStructs.
+          shapes: of the variables of ``init``, as ShapeDtypeStructs.
 
         Returns:
-          The part of that tree to replace, as nested dicts of host arrays.
+          The part of the variables to replace, as nested dicts of host arrays.
 
         Raises:
-          UserError: the weights are missing or do not fit; nothing has been written yet.
+          UserError: the weights are missing or do not fit, or this task starts from no other run.
         """
+        raise UserError(f"config.init_from is set, but {type(self).__name__} starts from no other run")
 
-    def prepare(self, variables: PyTree, workdir: Path) -> None:
+    def from_saved(self, saved: Variables) -> Variables:
+        """The variables in their own types, out of the nested dicts that a checkpoint holds."""
+        return saved
+
+    @staticmethod
+    def backbone(variables: Variables) -> Mapping[str, PyTree]:
+        """The image model within the variables, {"params", "batch_stats"}: what other runs may start from.
+
+        Raises:
+          UserError: there is none.
+        """
+        raise UserError("its task holds no image model")
+
+    def prepare(self, variables: Variables, workdir: Path) -> None:
         """Computes what stays the same all through a run, or reads it back from the workdir.
 
         Called on every process before the loop, with the variables that the run starts or resumes with.
         """
 
-    def finite(self, params: PyTree) -> jax.Array:
-        """[] bool: whether the weights may be evaluated and saved; without it, all must be finite. Traced."""
+    def describe(self, workdir: Path) -> None:
+        """Writes what makes the workdir self-contained (labels.json, scene.json) before the first step."""
 
-    def after_update(self, params: PyTree, model_state: PyTree, step: jax.Array) -> PyTree:
-        """The model_state that follows the step's updated parameters (a moving average of them, say).
+    def evaluate(self, variables: Variables, step: int) -> dict[str, float]:
+        """Numbers for the curves after ``step`` steps."""
+        return {}
 
-        Traced into the step; ``step`` [] counts from 0.
-        """
+    def finish(self, variables: Variables, workdir: Path) -> dict[str, Any]:
+        """Writes the artefacts of a finished run; returns the final numbers for results.json."""
+        return {}
 
 
 def make(config: ConfigDict, mesh: Mesh) -> Task:
@@ -104,11 +157,18 @@ def make(config: ConfigDict, mesh: Mesh) -> Task:
     Raises:
       UserError: there is none of that name, a number makes no sense for any task, or this one refuses the config.
     """
-    if config.seed < 0:
-        raise UserError(f"config.seed={config.seed}: use a number from 0 on")
-    if not 0 <= config.epochs < math.inf:
-        raise UserError(f"config.epochs={config.epochs}: use a finite number from 0 on")
-    if config.task not in TASKS:
-        raise UserError(f"config.task={config.task!r} is unknown; choose one of {', '.join(sorted(TASKS))}")
-    module, name = TASKS[config.task].split(":")
-    return getattr(importlib.import_module(module), name)(config, mesh)
+    require("config.seed", config.seed, at_least(0), kind=int)
+    require("config.epochs", config.epochs, at_least(0))
+    return find(config.task)(config, mesh)
+
+
+def find(name: str) -> type[Task]:
+    """The class of the tasks of a name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name not in TASKS:
+        raise UserError(f"config.task={name!r} must be one of {', '.join(sorted(TASKS))}")
+    module, cls = TASKS[name].split(":")
+    return getattr(importlib.import_module(module), cls)

@@ -5,13 +5,12 @@ import dataclasses
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -19,37 +18,18 @@ from jaxhw import checkpoint, files, metrics, optim, start
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
+from jaxhw.observer import Observer, Progress
+from jaxhw.options import at_least, require
 from jaxhw.prefetch import Prefetcher
 from jaxhw.process import StopRequest
-from jaxhw.state import Averages, TrainState, update_ema
+from jaxhw.start import Refused
+from jaxhw.state import Averages, TrainState
+from jaxhw.step import make_step
 from jaxhw.task import Task
 
+__all__ = ["Diverged", "Observer", "Refused", "check", "make_step", "run"]
+
 PyTree = Any
-Watch = Callable[[int, dict[str, float]], None]
-
-
-def make_step(task: Task, options: ConfigDict) -> Callable[[TrainState, PyTree], tuple[TrainState, jax.Array]]:
-    """The training step, jitted: (state, batch) -> (state, [] loss). The state's buffers are donated.
-
-    The batch is divided over the mesh and the program is written for one big device, so that means over the
-    batch, batch statistics among them, are global.
-    """
-    tx = start.optimiser(task, options)
-    after_update = getattr(task, "after_update", lambda params, model_state, step: model_state)
-
-    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
-        rng = jax.random.fold_in(state.rng, state.step)
-        value = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, (model_state, numbers)), grads = value(state.params, state.model_state, batch, rng)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        model_state = after_update(params, model_state, state.step)
-        new = {"params": params, "model_state": model_state}
-        ema = update_ema(state.ema, new, options.ema, state.step) if options.ema else None
-        averages = state.averages.add(numbers, state.step)
-        return TrainState(state.step + 1, params, model_state, opt_state, state.rng, averages, ema), loss
-
-    return jax.jit(step, donate_argnums=0)
 
 
 class Diverged(UserError):
@@ -61,13 +41,13 @@ def run(
     config: ConfigDict,
     mesh: Mesh,
     workdir: Path,
-    watch: Watch | None = None,
+    observers: Sequence[Observer] = (),
     stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Trains until ``task.steps``, from the newest checkpoint in ``workdir`` if there is one.
 
     Args:
-      watch: called with (step, numbers) after each evaluation; what it raises ends the run.
+      observers: they look on; what one of them raises ends the run.
       stop: that of a caller who has more to do after this run and must know if it was asked to stop; else its own.
 
     Returns:
@@ -75,12 +55,15 @@ def run(
       (SIGTERM, Ctrl-C) and has saved itself.
 
     Raises:
+      Refused: the config's values do not go together; nothing has been written.
       Diverged: the loss or the weights are not finite.
       UserError: the workdir belongs to another config, the disk is full.
     """
     began = time.perf_counter()
-    abstract = check(config, task)
-    weights = start.pretrained(task, config, abstract, workdir)
+    # What is wrong with the config or the weights to start from is found before anything is written.
+    check(config, task)
+    variables = start.variables(task, config, workdir)
+    # The workdir becomes this run's, or is found to be.
     first = jax.process_index() == 0
     if first:
         configs.claim(workdir, config, ignore=configs.FREE)
@@ -88,27 +71,39 @@ def run(
         return json.loads((workdir / "results.json").read_text())
     if first:
         task.describe(workdir)
+    # The state: new, or that of the newest checkpoint.
     checkpoints = checkpoint.Checkpoints(workdir)
-    state = start.begin(task, config, mesh, checkpoints, abstract)
-    state = start.replace(state, weights, mesh) if weights else state
-    if hasattr(task, "prepare"):
-        task.prepare(state.variables, workdir)
+    if checkpoints.latest() is None:
+        state = start.begin(task, config, mesh, variables)
+    else:
+        state = start.resume(task, config, mesh, checkpoints)
+    task.prepare(state.variables, workdir)
+    # Records go on where the checkpoint is, and so does the clock.
     done = int(state.step)
     writer = metrics.Writer(workdir, done) if first else metrics.Silent()
-    writer.elapsed = max(writer.elapsed, checkpoints.seconds())  # the last line may be older than the checkpoint
-    began -= writer.elapsed
-    bar = metrics.progress(task.steps, done, config.batch_size, task.unit, show=first)
+    earlier = max(writer.elapsed, checkpoints.seconds())  # the last line may be older than the checkpoint
+    if first:
+        observers = (Progress(task, config.batch_size, done, began), *observers)
+    # The loop, and what it leaves.
     with contextlib.ExitStack() as closing:
-        for closable in (checkpoints, writer, bar):
+        for closable in (checkpoints, writer, *observers):
             closing.callback(closable.close)
         stop = stop or closing.enter_context(StopRequest())
-        loop = _Loop(task, config, mesh, checkpoints, writer, bar, began, stop, watch)
+        loop = _Loop(task, config, mesh, checkpoints, writer, observers, stop, began - earlier)
         state = loop.run(state, done)
         checkpoints.wait()
-        if int(state.step) < task.steps:
-            bar.write(f"stopped at step {int(state.step)} of {task.steps}; the same command continues from there")
-            return {}
-        return _finish(task, config, mesh, state, workdir, time.perf_counter() - began)
+        if int(state.step) == task.steps:
+            return _finish(loop, state, workdir)
+    if first:
+        print(f"stopped at step {int(state.step)} of {task.steps}; the same command continues from there")
+    return {}
+
+
+def check(config: ConfigDict, task: Task) -> None:
+    """Raises a UserError for intervals and an optimiser that cannot be; computes nothing."""
+    for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
+        require(f"config.{name}", config[name], at_least(least), kind=int)
+    start.optimiser(task, config.optim)
 
 
 @dataclasses.dataclass
@@ -120,40 +115,38 @@ class _Loop:
     mesh: Mesh
     checkpoints: checkpoint.Checkpoints
     writer: metrics.Writer | metrics.Silent
-    bar: metrics.Bar
-    began: float  # on time.perf_counter's clock, moved back by the time of earlier runs
+    observers: Sequence[Observer]
     stop: StopRequest
-    watch: Watch | None
+    began: float  # on time.perf_counter's clock, moved back by the time of earlier runs
 
     def __post_init__(self):
         self.schedule = optim.schedule(self.config.optim, self.task.steps)
         epoch = max(1, round(self.task.steps_per_epoch))
         self.eval_every = self.config.eval_every or epoch
         self.checkpoint_every = self.config.checkpoint_every or epoch
-        self.stages = start.stages(self.task)
-        self.finite = jax.jit(getattr(self.task, "finite", _finite))
+        self.finite = jax.jit(self.task.finite)
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
 
     def run(self, state: TrainState, first: int) -> TrainState:
-        step = make_step(self.task, self.config.optim)
+        step = make_step(self.task, self.config, self.mesh)
         running: deque[jax.Array] = deque()
         self.logged_at, self.logged_step = time.perf_counter(), first
         with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), first, self.task.steps) as batches:
             batches = iter(batches)
             for done in range(first + 1, self.task.steps + 1):
                 batch = self._next(batches, state, done - 1, first)
-                if done - 1 in self.stages:
+                if done - 1 in self.task.stages:
                     state = self._grow(state, done - 1)
                 state, loss = step(state, batch)
+                # The host may run ahead by two steps, not by the whole epoch; and it waits for the first one, whose
+                # compilation belongs to no log's throughput.
                 running.append(loss)
-                if len(running) > 2:  # let the host run ahead by two steps, not by the whole epoch
+                if len(running) > 2:
                     running.popleft().block_until_ready()
                 if done == first + 1:
                     loss.block_until_ready()
-                    self.bar.unpause()  # the time left does not count the compilation
-                    self.bar.write(f"first step after {time.perf_counter() - self.began - self.writer.elapsed:.1f} s")
-                self.bar.update(self.config.batch_size)
-                state = self.after(state, done)
+                self._tell("after_step", done, lambda state=state: jax.tree.map(jnp.copy, state.variables))
+                state = self._after(state, done)
                 if self._stops(done):
                     self._save(state, done)
                     break
@@ -172,11 +165,11 @@ class _Loop:
     def _grow(self, state: TrainState, done: int) -> TrainState:
         self._check_weights(state)
         started = time.perf_counter()
-        state = start.grow(self.task, self.config.optim, state, self.stages.index(done) + 1, self.mesh)
+        state = start.grow(self.task, self.config, state, self.task.stages.index(done) + 1, self.mesh)
         self.logged_at += time.perf_counter() - started
         return state
 
-    def after(self, state: TrainState, done: int) -> TrainState:
+    def _after(self, state: TrainState, done: int) -> TrainState:
         if self._due(done, self.config.log_every):
             state = self._log(state, done)
         if self._due(done, self.eval_every):
@@ -203,7 +196,7 @@ class _Loop:
         rate = (done - self.logged_step) * self.config.batch_size / (now - self.logged_at)
         numbers[f"{self.task.unit}_per_second"] = rate
         self._write(done, numbers)
-        self.bar.set_postfix(loss=f"{numbers['loss']:.3f}", refresh=False)
+        self._tell("after_log", done, numbers)
         self.logged_at, self.logged_step = time.perf_counter(), done
         return state.replace(averages=jax.tree.map(jnp.copy, self.zeros))
 
@@ -212,10 +205,7 @@ class _Loop:
         started = time.perf_counter()
         numbers = self.task.evaluate(state.variables, done)
         self._write(done, numbers)
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-        self.bar.write(f"step {done}  epoch {done / self.task.steps_per_epoch:.1f}  {shown}")
-        if self.watch:
-            self.watch(done, numbers)
+        self._tell("after_evaluation", done, numbers)
         self.logged_at += time.perf_counter() - started  # the throughput is that of training alone
 
     def _save(self, state: TrainState, done: int) -> None:
@@ -227,6 +217,10 @@ class _Loop:
     def _write(self, done: int, numbers: dict[str, float]) -> None:
         epoch = {"epoch": done / self.task.steps_per_epoch}
         self.writer.write(done, time.perf_counter() - self.began, epoch | numbers)
+
+    def _tell(self, what: str, *news: Any) -> None:
+        for observer in self.observers:
+            getattr(observer, what)(*news)
 
     def _check_finite(self, state: TrainState) -> None:
         bad = int(state.averages.bad_step)
@@ -247,28 +241,16 @@ class _Loop:
         return Diverged(f"{what}; {saved}; lower optim.lr or set optim.clip_norm")
 
 
-def _finite(params: PyTree) -> jax.Array:
-    """[] bool: whether the parameters' norm is finite; where it overflows, no loss would be finite either."""
-    return jnp.isfinite(optax.tree.norm(params))
-
-
-def check(config: ConfigDict, task: Task) -> TrainState:
-    """Refuses bad options before anything is written; returns the state's shapes."""
-    for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
-        if config[name] < least:
-            raise UserError(f"config.{name}={config[name]} must be at least {least}")
-    return jax.eval_shape(lambda: start.init_state(task, config, jax.random.key(config.seed)))
-
-
-def _finish(task, config, mesh, state, workdir: Path, seconds: float) -> dict[str, Any]:
+def _finish(loop: _Loop, state: TrainState, workdir: Path) -> dict[str, Any]:
+    task, config = loop.task, loop.config
     results = {
         "task": config.task,
         "seed": config.seed,
         "steps": task.steps,
         "epochs": round(task.steps / task.steps_per_epoch, 3),
-        "seconds": round(seconds, 1),
+        "seconds": round(time.perf_counter() - loop.began, 1),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
+        "devices": f"{loop.mesh.size} x {jax.devices()[0].device_kind}",
         "revision": metrics.revision(),
         **task.finish(state.variables, workdir),
     }

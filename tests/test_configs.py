@@ -6,9 +6,8 @@ import pytest
 
 from jaxhw import config as configs
 from jaxhw import optim, study, task
-from jaxhw.vision.augment import standard as augment
-from jaxhw.vision.augment import views
-from jaxhw.vision.models import registry as models
+from jaxhw.vision.augment import standard, views
+from jaxhw.vision.models import registry
 from jaxhw.vision.ssl import methods
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -43,13 +42,13 @@ def check(config):
     assert config.task in task.TASKS
     optim.make(config.optim, 1000)
     if "model" in config and config.task != "nerf":
-        models.create(config.model, 10, config.image_size or 64)
+        registry.create(config.model, 10, config.image_size or 64)
     if config.task == "pretrain":
         methods.create(config.method)
         views.pipeline(config.augment.to_dict(), config.views)
         assert config.batch_size % config.model.get("norm_groups", 1) == 0
     elif config.task == "classify":
-        augment.standard(config.augment.to_dict())
+        standard.standard(config.augment.to_dict())
 
 
 def test_all_are_here():

@@ -40,7 +40,7 @@ def imported(path: Path) -> set[str]:
 
 
 def wing(module: str) -> str:
-    """"vision", "nerf", "commands", or "spine" for the files beside main.py."""
+    """ "vision", "nerf", "commands", or "spine" for the files beside main.py."""
     part = module.split(".")[1] if "." in module else ""
     return part if part in (*ORDER, "commands") else "spine"
 

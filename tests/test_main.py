@@ -132,9 +132,9 @@ def test_a_full_disk_is_one_line(tmp_path):
         (["train", "--config=configs/vit.py:digits", "--workdir=/tmp/x", "--config.batch_size=0"], "batch_size=0"),
         (
             ["train", "--config=configs/simclr.py", "--workdir=/tmp/x", "--config.method.name=dino"],
-            "unknown method 'dino'",
+            "config.method.name='dino' must be one of simclr, ",
         ),
-        (["train", *SSL, "--config.batch_size=4096"], "images to learn from, fewer than batch_size=4096"),
+        (["train", *SSL, "--config.batch_size=4096"], "config.batch_size=4096: digits has only "),
         (
             ["train", "--config=configs/vit.py:digits", "--workdir=/tmp/x", "--config.init_from=torch:README.md"],
             "README.md is no zip archive",

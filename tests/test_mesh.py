@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
+from jaxhw.tree import by_name
 from tests import processes
 
 RUN = """
@@ -30,9 +32,33 @@ def test_a_mesh_takes_the_first_devices():
 def test_the_batch_must_divide():
     with pytest.raises(UserError, match="batch_size=12 cannot be divided among 8 devices"):
         meshes.check_batch_size(12, meshes.make_mesh())
-    with pytest.raises(UserError, match="batch_size=-8 must be at least 1"):
+    with pytest.raises(UserError, match=r"config\.batch_size=-8 must be a whole number of at least 1"):
         meshes.check_batch_size(-8, meshes.make_mesh())
     meshes.check_batch_size(16, meshes.make_mesh())
+
+
+def test_a_layout_goes_by_the_last_rule_that_fits():
+    state = {
+        "params": {"blocks": {"kernel": np.zeros((16, 3)), "bias": np.zeros(16)}, "head": np.zeros((3, 8))},
+        "opt_state": [{"mu": {"blocks": {"kernel": np.zeros((16, 3))}}}],
+        "step": np.zeros(()),
+    }
+    rules = (("*", 0), ("head", -1), ("bias", None))
+    found = meshes.layout(state, meshes.make_mesh(), rules)
+    parts = {name: tuple(sharding.spec) for name, sharding in by_name(found).items()}
+    assert parts == {
+        "params/blocks/kernel": ("data",),
+        "params/blocks/bias": (),  # by the last rule
+        "params/head": (None, "data"),
+        "opt_state/0/mu/blocks/kernel": ("data",),  # a parameter's moments lie where it lies
+        "step": (),  # has no such axis
+    }
+    whole = meshes.layout(state, meshes.make_mesh(3), rules)
+    assert not any(any(sharding.spec) for sharding in by_name(whole).values())  # what three devices don't divide
+    with pytest.raises(
+        UserError, match=r"config.mesh.layout=\('kernel',\) must be a tuple of \(path pattern, axis\) pairs"
+    ):
+        meshes.layout(state, meshes.make_mesh(), ("kernel",))
 
 
 DIVIDED = """

@@ -196,23 +196,30 @@ def test_is_weight():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "adma"}, "optim.name is 'adma': choose one of adam, adamw, sgd, lars"),
-        ({"schedule": "poly"}, "optim.schedule is 'poly'"),
-        ({"decay_exclude": "bias"}, "optim.decay_exclude is 'bias'"),
-        ({"learning_rate": 0.1}, "unknown key optim.learning_rate"),
-        ({"lr": -0.1}, "optim.lr is -0.1: it must be a finite number of at least 0"),
-        ({"lr": float("nan")}, "optim.lr is nan"),
-        ({"lr": "0.1"}, "optim.lr is '0.1'"),
-        ({"weight_decay": None}, "optim.weight_decay is None"),
-        ({"momentum": 1.0}, "optim.momentum is 1.0"),
-        ({"warmup_steps": 10}, "optim.warmup_steps is 10: it must be at least 0 and less than the run's 10 steps"),
+        ({"name": "adma"}, "config.optim.name='adma' must be one of adam, adamw, sgd, lars"),
+        ({"schedule": "poly"}, "config.optim.schedule='poly' must be one of constant, step"),
+        ({"decay_exclude": "bias"}, "config.optim.decay_exclude='bias' must be one of none, norm_bias"),
+        ({"learning_rate": 0.1}, "config.optim.learning_rate is no option; choose from name, lr,"),
+        ({"lr": -0.1}, "config.optim.lr=-0.1 must be a number of at least 0"),
+        ({"lr": float("nan")}, "config.optim.lr=nan must be a number"),
+        ({"lr": "0.1"}, "config.optim.lr='0.1' must be a number"),
+        ({"weight_decay": None}, "config.optim.weight_decay=None must be a number"),
+        ({"momentum": 1.0}, "config.optim.momentum=1.0 must be a number of at least 0 and below 1"),
+        ({"warmup_steps": 10}, "config.optim.warmup_steps=10 must be a whole number below 10, the run's steps"),
         ({"schedule": "onecycle", "warmup_steps": 2}, "onecycle warms up by itself"),
-        ({"step_milestones": (0.5, 60)}, "optim.step_milestones is (0.5, 60): it must be fractions"),
-        ({"step_milestones": 0.5}, "optim.step_milestones is 0.5"),
-        ({"lr": (0.1, 0.2)}, "optim.lr is (0.1, 0.2)"),
-        ({"groups": (("head", -1.0),)}, "optim.groups holds ('head', -1.0): a factor is"),
-        ({"groups": ("head", 1.0)}, "optim.groups holds 'head': it must hold pairs"),
-        ({"groups": "head"}, "optim.groups holds 'head'"),
+        (
+            {"step_milestones": (0.5, 60)},
+            "config.optim.step_milestones=(0.5, 60) must be a tuple of one number or more, each between 0 and 1",
+        ),
+        ({"step_milestones": 0.5}, "config.optim.step_milestones=0.5 must be a tuple"),
+        ({"lr": (0.1, 0.2)}, "config.optim.lr=(0.1, 0.2) must be a number"),
+        (
+            {"groups": (("head", -1.0),)},
+            "config.optim.groups=(('head', -1.0),) must be a tuple of (path prefix, factor",
+        ),
+        ({"groups": ("head", 1.0)}, "config.optim.groups=('head', 1.0) must be a tuple of (path prefix, factor"),
+        ({"groups": "head"}, "config.optim.groups='head' must be"),
+        ({"groups": (("in", {"groups": ()}),)}, "config.optim.groups=(('in', {'groups': ()}),) must be"),
     ],
 )
 def test_bad_options_are_one_clear_line(options, message):
@@ -220,6 +227,20 @@ def test_bad_options_are_one_clear_line(options, message):
         with pytest.raises(UserError, match=r"^[^\n]*$") as error:
             build(options, 10)
         assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"lr": -1.0}, "config.optim.groups: in.lr=-1.0 must be a number of at least 0"),
+        ({"rate": 1.0}, "config.optim.groups: in.rate is no option; choose from name, lr,"),
+        ({"schedule": "exponential"}, "config.optim.groups: in.schedule=exponential never reaches end_lr=0"),
+    ],
+)
+def test_bad_options_of_a_group_are_one_clear_line(own, message):
+    with pytest.raises(UserError) as error:
+        optim.make({"groups": (("in", own),)}, 10)
+    assert str(error.value).startswith(message)
 
 
 def test_masked_adam_is_dvgos():
@@ -258,3 +279,54 @@ def test_the_exponential_schedule_is_a_line_in_the_logarithm():
     np.testing.assert_allclose([rate(0), rate(50), rate(100)], [2.0, 0.2, 0.02], rtol=1e-5)
     with pytest.raises(UserError, match="set it to a fraction"):
         optim.schedule({"schedule": "exponential"}, 100)
+
+
+@pytest.mark.parametrize("name", optim.NAMES)
+def test_a_group_with_options_has_an_optimiser_of_its_own(name):
+    """Its parameters move as if they were alone with those options, and the others as if it were not there."""
+    own = {"name": "sgd", "lr": 0.5, "schedule": "step", "step_milestones": (0.4,), "momentum": 0.5}
+    shared = {"name": name, "lr": 0.02, "weight_decay": 0.1}
+    tx = optim.make(shared | {"groups": (("in", own),)}, 10)
+    alone = {"in": optim.make(shared | own, 10), "out": optim.make(shared, 10)}
+    p = start()
+    state = tx.init(p)
+    states = {part: tx_.init({part: p[part]}) for part, tx_ in alone.items()}
+    for _ in range(6):
+        gradient = jax.grad(loss)(p)
+        updates, state = tx.update(gradient, state, p)
+        for part, tx_ in alone.items():
+            expected, states[part] = tx_.update({part: gradient[part]}, states[part], {part: p[part]})
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), updates[part], expected[part])
+        p = optax.apply_updates(p, updates)
+
+
+def test_growth_restarts_only_the_moments_whose_shapes_changed():
+    """Those of the other parameters go on exactly, and so does the rate."""
+    options = {"name": "masked_adam", "lr": 0.1, "schedule": "exponential", "end_lr": 0.1}
+    tx, p = optim.make(options, 50), {"grid": jnp.ones((4, 1)), "network": jnp.ones(3)}
+    state = tx.init(p)
+    for i in range(7):
+        _, state = tx.update(jax.tree.map(lambda a, i=i: jnp.full(a.shape, i + 1.0), p), state, p)
+    grown = {"grid": jnp.ones((9, 1)), "network": p["network"]}
+    restarted = optim.restart(tx, grown, p, state)
+    gradient = jax.tree.map(jnp.ones_like, grown)
+    updates, _ = tx.update(gradient, restarted, grown)
+    went_on, _ = tx.update({"grid": jnp.ones((4, 1)), "network": jnp.ones(3)}, state, p)
+    np.testing.assert_array_equal(updates["network"], went_on["network"])
+    np.testing.assert_allclose(updates["grid"], -float(optim.schedule(options, 50)(7)), rtol=1e-6)  # a first step
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lars"])
+def test_growth_never_corrects_new_moments_by_an_old_count(name):
+    """Optax's Adam counts the steps of all its moments together: there, all of them start anew."""
+    options = {"name": name, "lr": 0.1}
+    tx, p = optim.make(options, 50), {"grid": jnp.ones((4, 1)), "network": jnp.ones((3, 1))}
+    state = tx.init(p)
+    for _ in range(30):
+        _, state = tx.update(jax.tree.map(jnp.ones_like, p), state, p)
+    grown = {"grid": jnp.ones((9, 1)), "network": p["network"]}
+    restarted = optim.restart(tx, grown, p, state)
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, grown), restarted, grown)
+    new, _ = tx.update(jax.tree.map(jnp.ones_like, grown), tx.init(grown), grown)
+    np.testing.assert_allclose(updates["grid"], new["grid"], rtol=1e-6)
+    assert jax.tree.structure(restarted) == jax.tree.structure(tx.init(grown))

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxhw import checkpoint, metrics, optim, start, train
 from jaxhw import mesh as meshes
-from tests.toy import Toy, toy_config
+from jaxhw import metrics, optim, start, train
+from jaxhw.state import Variables
+from tests.toy import Toy, final_state, toy_config
 
 OPTIMISER = {"ema": 0.9, "schedule": "cosine"}
 
@@ -22,20 +23,20 @@ class Growing(Toy):
     stages = (7, 13)
 
     def init(self, rng):
-        return {"w": jax.random.normal(rng, (1, 4))}, {"seen": jnp.zeros(())}
+        return Variables({"w": jax.random.normal(rng, (1, 4))}, {"seen": jnp.zeros(())})
 
-    def grow(self, params, model_state, stage):
+    def grow(self, variables, stage):
         if stage == 1:
-            w = np.asarray(params["w"])
-            return {"w": np.concatenate([w, 0.1 * w])}, {"seen": model_state["seen"]}
-        return params, {"seen": np.float32(model_state["seen"] + 1000)}
+            w = np.asarray(variables.params["w"])
+            return variables.replace(params={"w": np.concatenate([w, 0.1 * w])})
+        return variables.replace(model_state={"seen": np.float32(variables.model_state["seen"] + 1000)})
 
-    def loss(self, params, model_state, batch, rng):
-        return super().loss({"w": params["w"].sum(0)}, model_state, batch, rng)
+    def loss(self, params, model_state, batch, context):
+        return super().loss({"w": params["w"].sum(0)}, model_state, batch, context)
 
     def evaluate(self, variables, step):
-        error = jnp.abs(variables["params"]["w"].sum(0) - jnp.arange(4.0)).max()
-        return {"val_error": float(error), "rows": float(len(variables["params"]["w"]))}
+        error = jnp.abs(variables.params["w"].sum(0) - jnp.arange(4.0)).max()
+        return {"val_error": float(error), "rows": float(len(variables.params["w"]))}
 
 
 class Stopping(Growing):
@@ -44,7 +45,7 @@ class Stopping(Growing):
     at = 0
 
     def evaluate(self, variables, step):
-        if int(variables["model_state"]["seen"]) % 1000 == self.at:
+        if int(variables.model_state["seen"]) % 1000 == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
         return super().evaluate(variables, step)
 
@@ -58,8 +59,7 @@ def run(workdir, kind=Growing, devices=1, **optimiser):
 
 
 def saved(workdir):
-    checkpoints = checkpoint.Checkpoints(workdir)
-    state = checkpoints.restore(checkpoints.abstract(meshes.replicated(meshes.make_mesh(1))))
+    state = final_state(workdir)
     return {**state, "rng": jax.random.key_data(state["rng"])}
 
 
@@ -92,16 +92,16 @@ def test_a_run_stopped_in_any_stage_or_at_a_boundary_continues_bit_for_bit(whole
 def test_moments_start_anew_where_shapes_change_and_the_rate_goes_on():
     config, mesh = toy_config(steps=18, optim=OPTIMISER), meshes.make_mesh(1)
     task = Growing(config, mesh)
-    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
-    step = train.make_step(task, config.optim)
+    state = start.begin(task, config, mesh, task.init(jax.random.key(0)))
+    step = train.make_step(task, config, mesh)
     for i in range(7):
         state, _ = step(state, meshes.put_rows(task.batch(i), mesh))
-    grown = start.grow(task, config.optim, state, 1, mesh)
+    grown = start.grow(task, config, state, 1, mesh)
     counts = dict(optax.tree_utils.tree_get_all_with_path(grown.opt_state, "count"))
     assert sorted(int(c) for c in counts.values()) == [0, 7]  # Adam's own, and the schedule's
     assert optax.tree_utils.tree_get(grown.opt_state, "mu")["w"].shape == (2, 4)
-    np.testing.assert_array_equal(grown.ema["params"]["w"], grown.params["w"])
-    kept = start.grow(task, config.optim, grown, 2, mesh)
+    np.testing.assert_array_equal(grown.ema.params["w"], grown.params["w"])
+    kept = start.grow(task, config, grown, 2, mesh)
     assert kept.opt_state is grown.opt_state and float(kept.model_state["seen"]) == 1007
 
 

@@ -37,7 +37,7 @@ class Grown(Toy):
         return {"test_accuracy": 1 / (1 + super().evaluate(variables, step)["val_error"])}
 
     def finish(self, variables, workdir):
-        (workdir / "w.json").write_text(json.dumps(np.asarray(variables["params"]["w"]).tolist()))
+        (workdir / "w.json").write_text(json.dumps(np.asarray(variables.params["w"]).tolist()))
         return self.evaluate(variables, self.steps)
 
 

@@ -10,7 +10,9 @@ import pytest
 from jaxhw import checkpoint, metrics, start, train
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
-from tests.toy import Toy, toy_config
+from jaxhw.state import Variables
+from jaxhw.tree import by_name
+from tests.toy import Toy, final_state, toy_config
 
 
 class Signalled(Toy):
@@ -29,11 +31,6 @@ def run(workdir, kind=Toy, devices=1, **changes):
     config, mesh = toy_config(**changes), meshes.make_mesh(devices)
     results = train.run(kind(config, mesh), config, mesh, workdir)
     return results, metrics.read(workdir / "metrics.jsonl")
-
-
-def final_state(workdir):
-    checkpoints = checkpoint.Checkpoints(workdir)
-    return checkpoints.restore(checkpoints.abstract(meshes.replicated(meshes.make_mesh(1))))
 
 
 def without_clock(lines):
@@ -136,8 +133,8 @@ def test_the_step_is_compiled_once(tmp_path, caplog, devices):
 def test_the_step_donates_its_state():
     config, mesh = toy_config(), meshes.make_mesh(1)
     task = Toy(config, mesh)
-    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
-    train.make_step(task, config.optim)(state, meshes.put_rows(task.batch(0), mesh))
+    state = start.begin(task, config, mesh, task.init(jax.random.key(0)))
+    train.make_step(task, config, mesh)(state, meshes.put_rows(task.batch(0), mesh))
     assert state.params["w"].is_deleted()
 
 
@@ -190,7 +187,7 @@ class Warm(Toy):
     """Starts at the weights that the file `init_from` holds."""
 
     def pretrained(self, shapes):
-        assert shapes["params"]["w"].shape == (4,)
+        assert shapes.params["w"].shape == (4,)
         if not os.path.exists(self.config.init_from):
             raise UserError(f"{self.config.init_from} does not exist")
         return {"params": {"w": np.load(self.config.init_from)}}
@@ -212,7 +209,7 @@ def test_init_from_replaces_the_start_once(tmp_path):
 
 
 def test_what_init_from_lacks_is_said_before_anything_is_written(tmp_path):
-    for kind, message in ((Warm, "nowhere does not exist"), (Toy, "task toy starts from no other run")):
+    for kind, message in ((Warm, "nowhere does not exist"), (Toy, "Toy starts from no other run")):
         with pytest.raises(UserError, match=message):
             run(tmp_path / "run", kind, init_from="nowhere")
     with pytest.raises(UserError, match=r"optim\.groups names 'v'"):
@@ -222,7 +219,7 @@ def test_what_init_from_lacks_is_said_before_anything_is_written(tmp_path):
 
 def test_prepare_sees_the_variables_that_the_run_starts_and_resumes_with(tmp_path):
     steps = []
-    prepare = lambda self, variables, workdir: steps.append(int(variables["model_state"]["seen"]))
+    prepare = lambda self, variables, workdir: steps.append(int(variables.model_state["seen"]))
     run(tmp_path, type("Stop", (Signalled,), {"at": 8, "prepare": prepare}))
     run(tmp_path, type("Prepared", (Toy,), {"prepare": prepare}))
     assert steps == [0, 8]
@@ -268,7 +265,7 @@ def test_a_workdir_of_another_config_is_refused(whole):
 
 @pytest.mark.parametrize(("name", "value"), [("log_every", 0), ("eval_every", -1), ("checkpoint_every", -5)])
 def test_intervals_are_checked_before_anything_is_written(tmp_path, name, value):
-    with pytest.raises(UserError, match=f"config.{name}={value} must be at least"):
+    with pytest.raises(UserError, match=f"config.{name}={value} must be a whole number of at least"):
         run(tmp_path / "run", **{name: value})
     assert not (tmp_path / "run").exists()
 
@@ -299,25 +296,117 @@ class Followed(Toy):
     """Keeps the mean of its parameters after every step."""
 
     def init(self, rng):
-        params, state = super().init(rng)
-        return params, {**state, "mean": jnp.zeros(4)}
+        variables = super().init(rng)
+        return variables.replace(model_state={**variables.model_state, "mean": jnp.zeros(4)})
 
-    def loss(self, params, model_state, batch, rng):
-        loss, (state, numbers) = super().loss(params, model_state, batch, rng)
+    def loss(self, params, model_state, batch, context):
+        loss, (state, numbers) = super().loss(params, model_state, batch, context)
         return loss, (model_state | state, numbers)
 
-    def after_update(self, params, model_state, step):
-        mean = model_state["mean"]
-        return model_state | {"mean": mean + (params["w"] - mean) / (step + 1)}
+    def after_update(self, variables, context):
+        state = variables.model_state
+        mean = state["mean"] + (variables.params["w"] - state["mean"]) / (context.step + 1)
+        return {**state, "mean": mean}
 
 
 def test_what_follows_the_parameters_sees_them_updated():
     config, mesh = toy_config(), meshes.make_mesh(1)
     task, seen = Followed(config, mesh), []
-    state = meshes.on_mesh(lambda: start.init_state(task, config, jax.random.key(0)), mesh)
-    step = train.make_step(task, config.optim)
+    state = start.begin(task, config, mesh, task.init(jax.random.key(0)))
+    step = train.make_step(task, config, mesh)
     for i in range(3):
         state, _ = step(state, meshes.put_rows(task.batch(i), mesh))
         seen.append(np.asarray(state.params["w"]))
     np.testing.assert_allclose(state.model_state["mean"], np.mean(seen, 0), rtol=1e-6)
     assert float(state.model_state["seen"]) == 3
+
+
+class Looking(train.Observer):
+    """Keeps what it is told, and copies of the weights."""
+
+    def __init__(self):
+        self.weights, self.told, self.closed = {}, [], 0
+
+    def after_step(self, step, snapshot):
+        if step % 7 == 0:
+            self.weights[step] = snapshot().params["w"]
+
+    def after_log(self, step, numbers):
+        self.told.append((step, "loss" in numbers))
+
+    def after_evaluation(self, step, numbers):
+        self.told.append((step, "val_error" in numbers))
+
+
+def test_observers_see_snapshots_between_steps_and_change_nothing(tmp_path):
+    """Their copies outlive the buffers, which the next step takes."""
+    observer, config, mesh = Looking(), toy_config(), meshes.make_mesh(1)
+    looked_on = train.run(Toy(config, mesh), config, mesh, tmp_path / "observed", (observer,))
+    alone = train.run(Toy(config, mesh), config, mesh, tmp_path / "alone")
+    assert looked_on["val_error"] == alone["val_error"]
+    assert list(observer.weights) == [7, 14, 21, 28] and len({float(w[0]) for w in observer.weights.values()}) == 4
+    assert all(told for _, told in observer.told) and {step for step, _ in observer.told} >= {4, 5, 8, 10, 30}
+
+
+def test_an_observer_may_end_a_run(tmp_path):
+    class Enough(Exception):
+        pass
+
+    class Ending(train.Observer):
+        def after_evaluation(self, step, numbers):
+            if step == 8:
+                raise Enough
+
+    config, mesh = toy_config(), meshes.make_mesh(1)
+    with pytest.raises(Enough):
+        train.run(Toy(config, mesh), config, mesh, tmp_path, (Ending(),))
+    assert metrics.read(tmp_path / "metrics.jsonl")[-1]["step"] == 8
+
+
+class Wide(Toy):
+    """Eight weights, which eight devices can divide."""
+
+    def init(self, rng):
+        return Variables({"w": jax.random.normal(rng, (8,)), "b": jnp.zeros(3)}, {"seen": jnp.zeros(())})
+
+    def loss(self, params, model_state, batch, context):
+        w = params["w"].reshape(2, 4).sum(0)
+        loss, (state, numbers) = super().loss({"w": w}, model_state, batch, context)
+        return loss + (params["b"] ** 2).sum(), (state, numbers)
+
+    def evaluate(self, variables, step):
+        assert step == 0 or variables.params["w"].sharding.spec == self.spec
+        error = float(jnp.abs(variables.params["w"].reshape(2, 4).sum(0) - jnp.arange(4.0)).max())
+        return {"val_error": error, "val_score": -error}
+
+
+def test_divided_parameters_give_what_whole_ones_give(tmp_path):
+    """With moments beside their parameters, over a stop, and without compiling the step anew."""
+    options = {"mesh": {"layout": (("/w", 0),)}, "optim": {"ema": 0.5}}
+    divided = type("Divided", (Wide,), {"spec": jax.sharding.PartitionSpec("data")})
+    assert run(tmp_path / "divided", type("Stop", (Signalled, divided), {"at": 12}), devices=8, **options)[0] == {}
+    _, lines = run(tmp_path / "divided", divided, devices=8, **options)
+    whole = type("Whole", (Wide,), {"spec": jax.sharding.PartitionSpec()})
+    _, wanted = run(tmp_path / "whole", whole, devices=8, optim={"ema": 0.5})
+    for a, b in zip(lines, wanted, strict=True):
+        same = [name for name in a if name not in ("time", "rows_per_second")]
+        np.testing.assert_allclose([a[name] for name in same], [b[name] for name in same], rtol=1e-5)
+
+
+def test_the_step_of_divided_parameters_is_compiled_once():
+    config, mesh = toy_config(mesh={"layout": (("/w", 0),)}), meshes.make_mesh(8)
+    traces = []
+
+    class Traced(Wide):
+        def loss(self, *args):
+            traces.append(1)
+            return super().loss(*args)
+
+    task = Traced(config, mesh)
+    state = start.begin(task, config, mesh, jax.device_get(task.init(jax.random.key(0))))
+    step = train.make_step(task, config, mesh)
+    for i in range(4):
+        state, _ = step(state, meshes.put_rows(task.batch(i), mesh))
+    assert len(traces) == 1
+    moments = [leaf for name, leaf in by_name(state.opt_state).items() if name.endswith("/w")]
+    assert len(moments) == 2 and all(tuple(leaf.sharding.spec) == ("data",) for leaf in moments)

@@ -8,6 +8,15 @@ import numpy as np
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
+from jaxhw.checkpoint import Checkpoints
+from jaxhw.state import Variables
+from jaxhw.task import Task
+
+
+def final_state(workdir, devices=1):
+    """The newest checkpoint of a workdir, as nested dicts, whole on each device."""
+    mesh = meshes.make_mesh(devices)
+    return Checkpoints(workdir).restore(lambda shapes: meshes.layout(shapes, mesh))
 
 
 def toy_config(**changes):
@@ -20,7 +29,7 @@ def toy_config(**changes):
     return config.lock()
 
 
-class Toy:
+class Toy(Task):
     unit = "rows"
     metric_names = ("loss", "size")
     nan_from = None  # the step (counted from 0) whose batch holds a NaN
@@ -29,7 +38,7 @@ class Toy:
         self.config, self.steps, self.steps_per_epoch = config, config.steps, 10.0
 
     def init(self, rng):
-        return {"w": jax.random.normal(rng, (4,))}, {"seen": jnp.zeros(())}
+        return Variables({"w": jax.random.normal(rng, (4,))}, {"seen": jnp.zeros(())})
 
     def batch(self, step):
         x = np.random.default_rng((self.config.seed, step)).normal(size=(self.config.batch_size, 4)).astype("f")
@@ -37,14 +46,14 @@ class Toy:
             x[0] = np.nan
         return {"x": x[meshes.my_rows(self.config.batch_size)]}
 
-    def loss(self, params, model_state, batch, rng):
-        noise = jax.random.normal(rng, batch["x"].shape)
+    def loss(self, params, model_state, batch, context):
+        noise = jax.random.normal(context.rng, batch["x"].shape)
         error = (batch["x"] + 0.1 * noise) @ (params["w"] - jnp.arange(4.0))
         loss = (error**2).mean()
         return loss, ({"seen": model_state["seen"] + 1}, {"loss": loss, "size": jnp.abs(params["w"]).sum()})
 
     def evaluate(self, variables, step):
-        error = float(jnp.abs(variables["params"]["w"] - jnp.arange(4.0)).max())
+        error = float(jnp.abs(variables.params["w"] - jnp.arange(4.0)).max())
         return {"val_error": error, "val_score": -error}
 
     def describe(self, workdir):

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     set_up()
     from jaxhw.checkpoint import restore_variables
     from jaxhw.vision.evaluation.scores import Evaluator
-    from jaxhw.vision.tasks.classify import Predictor, load_splits, read_config, read_labels, save_scores
+    from jaxhw.vision.tasks.classify import Classifier, load_splits, read_config, read_labels, save_scores
 
     config, labels = read_config(args.workdir), read_labels(args.workdir)
     mesh, names = meshes.make_mesh(), labels["names"]
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or args.workdir
     files.make_folder(out, "--out")
     size = config.batch_size - config.batch_size % -mesh.size  # the run may have had fewer devices
-    score = Evaluator(Predictor.from_workdir(args.workdir).logits, len(names), size, mesh)
+    score = Evaluator(Classifier.from_workdir(args.workdir).logits, len(names), size, mesh)
     scores = score(restore_variables(args.workdir, meshes.replicated(mesh)), splits[args.split])
     save_scores(scores, names, out, args.split)
     for name, value in scores.numbers(args.split).items():

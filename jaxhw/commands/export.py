@@ -26,11 +26,10 @@ def run(args: argparse.Namespace) -> None:
     set_up()
     import safetensors.numpy
 
-    from jaxhw.vision.weights import sources as weights
-    from jaxhw.vision.weights import torch_names as pretrained
+    from jaxhw.vision.weights import sources, torch_names
 
-    variables = weights.of_workdir(args.workdir)
-    state = pretrained.to_torch(variables)
+    variables = sources.of_workdir(args.workdir)
+    state = torch_names.to_torch(variables)
     files.make_folder(args.out.parent, "--out")
     tensors = {name: value.copy(order="C") for name, value in state.items()}
     safetensors.numpy.save_file(tensors, args.out, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""Prints a run's layers, shapes and parameter counts; computes nothing.
+"""Prints a run's layers, shapes and parameter counts; trains nothing.
 
 jaxhw params --config=configs/vit.py
 
@@ -35,20 +35,19 @@ def run(args: argparse.Namespace) -> None:
 
 def _classifier(config: ConfigDict) -> list[Row]:
     from jaxhw.vision.data import datasets
-    from jaxhw.vision.models import registry as models
-    from jaxhw.vision.weights import torch_names as pretrained
+    from jaxhw.vision.models import registry
+    from jaxhw.vision.weights import torch_names
 
     names, size = datasets.describe(config.dataset, config.image_size or None, config.data_dir or None)
-    model = models.create(config.model, len(names), size, config.dtype)
-    return pretrained.parameter_table(models.shapes(model, size))
+    model = registry.create(config.model, len(names), size, config.dtype)
+    return torch_names.parameter_table(registry.shapes(model, size))
 
 
 def _of_task(config: ConfigDict) -> list[Row]:
     import jax
 
     from jaxhw import mesh as meshes
-    from jaxhw import optim, task
+    from jaxhw import task, tree
 
-    params, _ = jax.eval_shape(task.make(config, meshes.make_mesh(1)).init, jax.random.key(config.seed))
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return [(optim.path_name(path), leaf.shape, leaf.size) for path, leaf in leaves]
+    variables = task.make(config, meshes.make_mesh(1)).init(jax.random.key(config.seed))
+    return [(name, leaf.shape, leaf.size) for name, leaf in tree.by_name(variables.params).items()]

@@ -23,14 +23,14 @@ def run(args: argparse.Namespace) -> None:
 
     from jaxhw.checkpoint import restore_variables
     from jaxhw.vision.data.folder import read_image
-    from jaxhw.vision.tasks.classify import Predictor
+    from jaxhw.vision.tasks.classify import Classifier
 
     set_up()
-    predictor = Predictor.from_workdir(args.workdir)
-    images = np.stack([read_image(path, predictor.image_size) for path in args.images])
+    classifier = Classifier.from_workdir(args.workdir)
+    images = np.stack([read_image(path, classifier.image_size) for path in args.images])
     variables = restore_variables(args.workdir, meshes.replicated(meshes.make_mesh(1)))
-    probabilities = np.asarray(jax.nn.softmax(jax.jit(predictor.logits)(variables, images)))
+    probabilities = np.asarray(jax.nn.softmax(jax.jit(classifier.logits)(variables, images)))
     for path, row in zip(args.images, probabilities, strict=True):
         print(path)
         for index in np.argsort(-row)[:5]:
-            print(f"  {row[index]:7.2%}  {predictor.names[index]}")
+            print(f"  {row[index]:7.2%}  {classifier.names[index]}")

@@ -1,19 +1,25 @@
 """Films a trained scene: a video of its colours and one of its depth.
 
 jaxhw render --workdir=runs/lego --path=orbit --frames=120
-jaxhw render --workdir=runs/lego --path=camera_path.json       (nerfstudio's; see `from_json` in nerf/trajectories.py)
+jaxhw render --workdir=runs/lego --path=camera_path.json       (nerfstudio's; see nerf/results/camera_path.py)
 jaxhw render --workdir=runs/lego --path=test         (held-out views: truth, picture, error and depth side by side)
 """
 
 import argparse
-import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jaxhw import config as configs
+import numpy as np
+
 from jaxhw import files
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
+from jaxhw.options import above, require
+
+if TYPE_CHECKING:  # its imports take seconds, which --help does not need
+    from jaxhw.nerf.results.run import Run
 
 SPLITS = ("train", "val", "test")
 LARGEST = 8192  # pixels along a side, which is all that H.264 can hold
@@ -33,62 +39,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes PATH.mp4 and PATH_depth.mp4, or SPLIT.mp4 with four panels."""
     set_up()
-    from jaxhw.nerf.rendering import renderer as render
-    from jaxhw.nerf.results import trajectories, video
+    from jaxhw.nerf.results.run import Run
 
     for name in ("scale", "fps"):
-        if not 0 < getattr(args, name) < math.inf:
-            raise UserError(f"{name}={getattr(args, name)} must be a number greater than 0")
-    renderer, variables, scene = render.from_workdir(args.workdir, meshes.make_mesh())
+        require(f"--{name}", getattr(args, name), above(0))
+    opened = Run.open(args.workdir, meshes.make_mesh())
     out = args.out or args.workdir
-    if args.path in SPLITS:
-        return beside_truth(args, renderer, variables, out)
-    path = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames, scene.to_capture)
-    width, height = (max(2, round(side * args.scale)) for side in (path.width, path.height))
+    film = film_split if args.path in SPLITS else film_path
+    videos = film(opened, args, out)
+    print(f"written: {', '.join(str(video) for video in videos)}")
+
+
+def film_path(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, ...]:
+    """Colours and depth along a path; returns the videos."""
+    from jaxhw.nerf.results import panels, trajectories, video
+
+    scene = run.scene
+    cameras = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames, scene.to_capture)
+    width, height = (max(2, round(side * args.scale)) for side in cameras.size[0])
     if max(width, height) > LARGEST:
         raise UserError(
             f"frames of {width} x {height} pixels are too large: a side has {LARGEST} at most; lower --scale"
         )
-    path, ends = path.resized(width, height), None
+    cameras = cameras.resized((width, height))
 
-    def frames():
-        nonlocal ends
-        for i in range(len(path)):
-            seen = renderer(variables, path[i])
-            ends = ends or video.depth_range(seen.depth, seen.opacity)
-            yield seen.rgb, video.depth_picture(seen.depth, seen.opacity, *ends)
+    def frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        depths = None  # the colours of all frames mean the depths of the first
+        for i in range(len(cameras)):
+            rendered = run.render(cameras[i])
+            depths = depths or panels.depth_range(rendered)
+            yield rendered.colour, panels.depth_picture(rendered, depths)
 
     name = Path(args.path).stem
     videos = out / f"{name}.mp4", out / f"{name}_depth.mp4"
     files.make_folder(out, "--out")
-    video.write_all(videos, frames(), args.fps, total=len(path))
-    print(f"written: {videos[0]}, {videos[1]}")
+    video.write_all(videos, frames(), args.fps, total=len(cameras))
+    return videos
 
 
-def beside_truth(args: argparse.Namespace, renderer, variables, out: Path) -> None:
-    """The pictures of a split: truth, what is rendered, their difference, depth."""
-    from jaxhw.nerf import task
-    from jaxhw.nerf.rendering import renderer as render
-    from jaxhw.nerf.results import video
+def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, ...]:
+    """The pictures of a split: truth, what is rendered, their difference, depth; returns the video."""
+    from jaxhw.nerf.rendering.renderer import BACKGROUNDS
+    from jaxhw.nerf.results import panels, video
     from jaxhw.nerf.scenes import scene as scenes
+    from jaxhw.nerf.scenes.pictures import over
 
-    config = configs.load(args.workdir / "config.json")
+    config = run.config
     scene = scenes.load(config.scene, config.downscale, config.split)
-    if not len(scene.split[args.path]):
+    chosen = scene.split[args.path]
+    if not len(chosen):
         raise UserError(f"the scene {config.scene} has no pictures in its split {args.path}")
-    ends = None
+    if len(np.unique(scene.pictures.size[chosen], axis=0)) > 1:
+        raise UserError(
+            f"the pictures of the split {args.path} differ in size, so they make no video; those of the test split lie "
+            f"in {args.workdir / 'test'}"
+        )
 
-    def frames():
-        nonlocal ends
-        for i in scene.split[args.path]:
-            seen, truth = (
-                renderer(variables, scene.cameras[i]),
-                task.over(scene.images[i], render.BACKGROUNDS[config.background]),
-            )
-            ends = ends or video.depth_range(seen.depth, seen.opacity)
-            depth = video.depth_picture(seen.depth, seen.opacity, *ends)
-            yield video.beside(truth, seen.rgb, video.error_picture(seen.rgb, truth), depth)
+    def frames() -> Iterator[np.ndarray]:
+        depths = None
+        for i in chosen:
+            rendered, truth = run.render(scene.cameras[i]), over(scene.pictures[i], BACKGROUNDS[config.background])
+            depths = depths or panels.depth_range(rendered)
+            yield panels.beside_truth(truth, rendered, depths)
 
     files.make_folder(out, "--out")
-    video.write(out / f"{args.path}.mp4", frames(), args.fps, total=len(scene.split[args.path]))
-    print(f"written: {out / f'{args.path}.mp4'}")
+    path = out / f"{args.path}.mp4"
+    video.write(path, frames(), args.fps, total=len(chosen))
+    return (path,)

@@ -26,6 +26,6 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("no workdir given; choose where the sweep goes with --workdir=DIR")
     meshes.one_process("jaxhw sweep")
     set_up()
-    mesh = meshes.make_mesh(**config.run.mesh)
+    mesh = meshes.of_config(config.run)
     if not sweep.run(config, mesh, files.path(rest["workdir"])):
         print("stopped; the same command continues")

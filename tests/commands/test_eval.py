@@ -21,7 +21,7 @@ def workdir(tmp_path_factory):
     config.update({"steps": 1, "batch_size": 60})
     config.model.update({"patch": 4, "width": 8, "depth": 1, "heads": 1, "head_dim": 8, "mlp": 8})
     task = Classify(config, meshes.make_mesh(1))
-    there = runs.leave(tmp_path_factory.mktemp("eval") / "run", config, *task.init(jax.random.key(0)))
+    there = runs.leave(tmp_path_factory.mktemp("eval") / "run", config, task.init(jax.random.key(0)))
     task.describe(there)
     return there
 

@@ -9,17 +9,17 @@ import pytest
 
 from jaxhw.__main__ import main
 from jaxhw.errors import UserError
-from jaxhw.nerf.rendering import renderer as render
-from jaxhw.nerf.rendering.renderer import Picture
+from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.scenes import saved
-from tests.nerf.fields.dvgo.test_field import ring
+from tests.nerf.fields.dvgo.made import ring
 
 
 @pytest.mark.parametrize("option", ["--scale=nan", "--scale=inf", "--scale=0", "--fps=0", "--fps=-1", "--fps=nan"])
 def test_numbers_that_make_no_video(tmp_path, capsys, option):
     assert main(["render", f"--workdir={tmp_path}", option]) == 2
     name, value = option[2:].split("=")
-    assert capsys.readouterr().err == f"error: {name}={float(value)} must be a number greater than 0\n"
+    assert capsys.readouterr().err == f"error: --{name}={float(value)} must be a number above 0\n"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cameras": {"pose": "x"}}', '{"cameras": 3}', "7"])
@@ -33,14 +33,15 @@ def test_a_damaged_scene(tmp_path, text):
 @pytest.fixture
 def run(monkeypatch):
     """A trained run that shows grey pictures of 16 x 12 pixels."""
-    cameras = ring(n=6).resized(16, 12)
+    cameras = ring(n=6).resized((16, 12))
 
     def renderer(variables, camera):
         shape = camera.height, camera.width
-        return Picture(np.full((*shape, 3), 0.5), np.ones(shape), np.ones(shape))
+        return Rendered(np.full((*shape, 3), 0.5), np.ones(shape), np.ones(shape))
 
     scene = types.SimpleNamespace(cameras=cameras, split={"train": np.arange(6)}, to_capture=np.eye(4))
-    monkeypatch.setattr(render, "from_workdir", lambda *a: (renderer, None, scene))
+    opened = Run(config=None, scene=scene, field=None, variables=None, renderer=renderer)
+    monkeypatch.setattr(Run, "open", lambda *a: opened)
 
 
 def test_both_videos_have_all_frames(run, tmp_path, capsys):

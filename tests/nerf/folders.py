@@ -25,6 +25,18 @@ def pictures(n=N, channels=3):
     return np.random.default_rng(0).integers(0, 256, (n, HEIGHT, WIDTH, channels), dtype=np.uint8)
 
 
+def mixed_sizes(n=N, scale=1):
+    """[n, 2] width and height: landscapes, portraits and landscapes of half the resolution, by turns."""
+    sizes = np.array([(WIDTH, HEIGHT), (HEIGHT, WIDTH), (WIDTH // 2, HEIGHT // 2)])
+    return scale * sizes[np.arange(n) % 3]
+
+
+def mixed_pictures(n=N, channels=3, scale=1):
+    """Pictures of `mixed_sizes`."""
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (h, w, channels), dtype=np.uint8) for w, h in mixed_sizes(n, scale)]
+
+
 def save(folder, names, images):
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in zip(names, images, strict=True):
@@ -71,6 +83,16 @@ def write_transforms(folder, **changes):
     return folder
 
 
+def write_mixed(folder, scale=1):
+    """A transforms.json of cameras with `mixed_sizes`, their focal length the pictures' width."""
+    content = transforms()
+    for entry, (w, h) in zip(content["frames"], mixed_sizes(scale=scale).tolist(), strict=True):
+        entry.update(w=w, h=h, fl_x=w, fl_y=w, cx=w / 2, cy=h / 2)
+    save(folder / "images", names(), mixed_pictures(scale=scale))
+    write_json(folder / "transforms.json", content)
+    return folder
+
+
 def write_llff(folder):
     save(folder / "images", names(), pictures())
     rows = []
@@ -83,18 +105,22 @@ def write_llff(folder):
 
 
 def write_colmap(
-    folder, binary=True, model="OPENCV", parameters=(FOCAL, FOCAL, *CENTRE, 0.1, 0.02, 0.001, 0.0), count=N
+    folder, binary=True, model="OPENCV", parameters=(FOCAL, FOCAL, *CENTRE, 0.1, 0.02, 0.001, 0.0), count=N, cameras=1
 ):
-    """A model of the first `count` cameras in sparse/0."""
+    """A model of the first `count` cameras in sparse/0; with `cameras=2`, every other one is a portrait's."""
     import pycolmap
 
     save(folder / "images", names(), pictures())
     reconstruction = pycolmap.Reconstruction()
     camera = pycolmap.Camera(model=model, width=WIDTH, height=HEIGHT, params=list(parameters), camera_id=1)
     reconstruction.add_camera_with_trivial_rig(camera)
+    if cameras == 2:
+        turned = [FOCAL, FOCAL, *CENTRE[::-1]]
+        portrait = pycolmap.Camera(model="PINHOLE", width=HEIGHT, height=WIDTH, params=turned, camera_id=2)
+        reconstruction.add_camera_with_trivial_rig(portrait)
     for i in reversed(range(count)):  # not in the order of their names
         to_camera = np.linalg.inv(poses()[i])[:3]
-        image = pycolmap.Image(name=names()[i], camera_id=1, image_id=i + 1)
+        image = pycolmap.Image(name=names()[i], camera_id=1 + i % cameras, image_id=i + 1)
         reconstruction.add_image_with_trivial_frame(image, pycolmap.Rigid3d(to_camera))
     sparse = folder / "sparse" / "0"
     sparse.mkdir(parents=True)

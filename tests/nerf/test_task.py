@@ -8,14 +8,17 @@ import jax
 import mediapy
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxhw import checkpoint, metrics, train
 from jaxhw import mesh as meshes
 from jaxhw.__main__ import main
 from jaxhw.errors import UserError
 from jaxhw.nerf import task
-from jaxhw.nerf.rendering import renderer as render
-from jaxhw.nerf.task import Nerf, default_config, over
+from jaxhw.nerf.results.run import Run
+from jaxhw.nerf.scenes.pictures import over
+from jaxhw.nerf.task import Nerf, default_config
+from tests.nerf import folders
 
 
 def tiny(**changes):
@@ -41,7 +44,7 @@ class Stopping(Nerf):
     at = 0
 
     def evaluate(self, variables, step):
-        if int(variables["model_state"]["step"]) == self.at:
+        if step == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
         return super().evaluate(variables, step)
 
@@ -98,14 +101,14 @@ def test_averaged_weights_are_evaluated_with_the_masks_of_now(tmp_path):
 
 def test_a_workdir_is_all_that_rendering_needs(whole):
     workdir, results, _ = whole
-    renderer, variables, scene = render.from_workdir(workdir, meshes.make_mesh(1))
-    assert scene.images.shape[0] == 0 and len(scene.cameras) == len(scene.names)
-    config = tiny()
-    whole_task = task.Nerf(config, meshes.make_mesh(1))
+    opened = Run.open(workdir, meshes.make_mesh(1))
+    scene = opened.scene
+    assert scene.pictures.count == 0 and len(scene.cameras) == len(scene.names)
+    nerf = Nerf(tiny(), meshes.make_mesh(1))
     first = scene.split["test"][0]
-    seen = renderer(variables, scene.cameras[first])
-    np.testing.assert_allclose(seen.rgb, whole_task.see(variables, first).rgb, atol=1e-6)
-    psnr = -10 * np.log10(((seen.rgb - whole_task.truth(first)) ** 2).mean())
+    colour = opened.render(scene.cameras[first]).colour
+    np.testing.assert_allclose(colour, nerf.render(opened.variables, first).colour, atol=1e-6)
+    psnr = -10 * np.log10(((colour - nerf.truth(first)) ** 2).mean())
     assert psnr == pytest.approx(results["test_scores"][scene.names[first]]["psnr"], abs=1e-3)
 
 
@@ -123,13 +126,6 @@ def test_the_render_command_films_it(whole, tmp_path, capsys):
     assert "is no workdir" in capsys.readouterr().err
 
 
-def test_many_rays_left_out_are_one_line(capsys):
-    task._warn(0.09)
-    assert capsys.readouterr().out == ""
-    task._warn(0.45)
-    assert capsys.readouterr().out.startswith("45% of the rays have no place in a step")
-
-
 def test_batches_are_a_pure_function_of_the_step_and_cover_all_pictures():
     nerf = Nerf(tiny(batch_size=4096), meshes.make_mesh(1))
     a, b = nerf.batch(7), nerf.batch(7)
@@ -137,7 +133,8 @@ def test_batches_are_a_pure_function_of_the_step_and_cover_all_pictures():
     assert not np.array_equal(a["picture"], nerf.batch(8)["picture"])
     assert len(np.unique(a["picture"])) == len(nerf.pictures)
     x, y = (a["pixel"] - 0.5).astype(int).T
-    np.testing.assert_array_equal(nerf.pictures[a["picture"], y, x], a["colour"])
+    colours = [nerf.pictures[i][v, u] for i, v, u in zip(a["picture"], y, x, strict=True)]
+    np.testing.assert_array_equal(colours, a["colour"])
 
 
 def test_colours_go_over_the_background():
@@ -150,11 +147,11 @@ def test_colours_go_over_the_background():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"background": "pink"}, "config.background='pink' is unknown"),
+        ({"background": "pink"}, "config.background='pink' must be one of white, black, random"),
         ({"eval_all_every": 10}, "eval_all_every=10 must be a multiple of eval_every, which is 3"),
         ({"steps": 18}, "must ascend and end before the run's 18 steps"),
         ({"steps": 0}, "the run has no steps"),
-        ({"model": {"name": "gaussian"}}, "config.model.name='gaussian' is unknown"),
+        ({"model": {"name": "gaussian"}}, "config.model.name='gaussian' must be one of vanilla, dvgo"),
         ({"downscale": 40}, "images of 6 x 6 pixels are too small to be scored: SSIM takes at least 11 x 11"),
         ({"model": {"near": 9.0}}, "config.model.near=9 must be less than 6, where the scene ends"),
         ({"model": {"coarse_steps": 0}}, "this one has bounds"),
@@ -163,3 +160,30 @@ def test_colours_go_over_the_background():
 def test_mistakes_are_one_line(change, message):
     with pytest.raises(UserError, match=message):
         Nerf(tiny(**change), meshes.make_mesh(1))
+
+
+def test_pictures_of_several_sizes_with_masks_train_and_are_scored(tmp_path):
+    """Scores are over the pixels that count; every picture has its own size."""
+    scene = folders.write_mixed(tmp_path / "scene", scale=2)
+    names, sizes = folders.names(), folders.mixed_sizes(scale=2)
+    masks = {name: np.full((h, w), 255, np.uint8) for name, (w, h) in zip(names, sizes, strict=True)}
+    masks[names[0]][:, :5] = masks[names[1]][:4] = 0
+    for name, mask in masks.items():
+        path = scene / "masks" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    config = default_config("tests.nerf.fields.fog:Fog")
+    config.update({"scene": str(scene), "split": "every:4", "batch_size": 512, "steps": 3, "lpips": "none"})
+    mesh = meshes.make_mesh(8)
+    nerf = Nerf(config.lock(), mesh)
+    batch = nerf.batch(0)
+    assert len(np.unique(nerf.pictures.size, axis=0)) > 1 and set(batch["picture"]) == set(range(len(nerf.pictures)))
+    assert (batch["pixel"][batch["picture"] == 0][:, 1] > 4).all()  # the rows that the second frame's mask leaves out
+    results = train.run(nerf, config, mesh, tmp_path / "run")
+    state = checkpoint.restore_variables(tmp_path / "run", meshes.replicated(mesh))
+    error = (nerf.render(state, 0).colour - nerf.truth(0))[:, 5:] ** 2
+    assert results["test_scores"][nerf.scene.names[0]]["psnr"] == pytest.approx(-10 * np.log10(error.mean()), abs=1e-3)
+    for i in nerf.scene.split["test"]:
+        w, h = sizes[i]
+        panel = Image.open(tmp_path / "run" / "test" / task.file_name(nerf.scene.names[i], nerf.scene.names))
+        assert panel.size == (4 * w, h)

@@ -8,10 +8,10 @@ from jaxhw import config as configs
 from jaxhw.checkpoint import Checkpoints
 
 
-def leave(workdir, config, params, model_state, ema=None):
+def leave(workdir, config, variables, ema=None):
     """What a run of `config` leaves at step 3; returns the workdir."""
     configs.claim(workdir, config)
-    state = {"step": np.int32(3), "params": params, "model_state": model_state, "ema": ema}
+    state = {"step": np.int32(3), "params": variables.params, "model_state": variables.model_state, "ema": ema}
     checkpoints = Checkpoints(workdir)
     checkpoints.save(3, jax.tree.map(jnp.asarray, state))
     checkpoints.wait()

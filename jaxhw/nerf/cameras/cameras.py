@@ -1,11 +1,14 @@
-"""Cameras and the rays through their pixels.
+"""Cameras, and the rays through the pixels of their pictures.
 
-Camera axes are OpenCV's (x right, y down, z forward). Pixels are continuous coordinates (x, y) from the picture's upper
+Camera axes are OpenCV's (x right, y down, z forward). A pixel is a point (x, y) of the picture, counted from its upper
 left corner, so that the first pixel's centre is (0.5, 0.5): COLMAP's convention. The distortion models and the order of
 their parameters are COLMAP's too (src/colmap/sensor/models.h).
+
+In shapes, n counts cameras and r counts rays.
 """
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 import flax
 import jax
@@ -15,13 +18,36 @@ import numpy as np
 PERSPECTIVE = ("PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")  # each a special case of the next
 MODELS = (*PERSPECTIVE, "OPENCV_FISHEYE")
 NEWTON_STEPS = 6  # 4 reach float32's precision at k1 = -0.35
+NO_CAMERA = -1  # `Rays.camera` of rays through none of the training pictures
 
 Array = jax.Array | np.ndarray
 
 
-@flax.struct.dataclass
-class Cameras:
-    """n cameras of one picture size and model; `cameras[i]` is one of them, `cameras[indices]` several.
+class Rays(flax.struct.PyTreeNode):
+    """r rays in the world's frame.
+
+    Attributes:
+      origins: [r, 3], where they start: at a camera's centre of projection.
+      directions: [r, 3], of unit length, so that distances along a ray are distances in the world.
+      camera: [r] int32, the row of the training cameras that each belongs to, -1 for none. What is learnt for each
+        picture (its pose, its appearance) is found by it.
+    """
+
+    origins: Array
+    directions: Array
+    camera: Array
+
+    def __len__(self) -> int:
+        return self.origins.shape[0]
+
+    def __getitem__(self, rows: Any) -> Self:
+        return jax.tree.map(lambda a: a[rows], self)
+
+
+class Cameras(flax.struct.PyTreeNode):
+    """n cameras of one model, each with a picture size of its own.
+
+    `cameras[i]` is one of them, whose arrays have no leading axis; `cameras[indices]` is several.
 
     Attributes:
       pose: [n, 3, 4] float32, camera to world: a rotation and the camera's position.
@@ -29,7 +55,7 @@ class Cameras:
       centre: [n, 2] float32, cx and cy in pixels.
       distortion: [n, 4] float32: k1 k2 p1 p2 of OPENCV, of which the simpler models use the first ones and leave the
         rest 0; k1 k2 k3 k4 of OPENCV_FISHEYE.
-      width, height: of the pictures, in pixels.
+      size: [n, 2] int32, width and height of the pictures in pixels.
       model: one of `MODELS`.
     """
 
@@ -37,39 +63,52 @@ class Cameras:
     focal: Array
     centre: Array
     distortion: Array
-    width: int = flax.struct.field(pytree_node=False)
-    height: int = flax.struct.field(pytree_node=False)
+    size: Array
     model: str = flax.struct.field(pytree_node=False, default="PINHOLE")
 
     def __len__(self) -> int:
         return self.pose.shape[0]
 
-    def __getitem__(self, index) -> Self:
+    def __getitem__(self, index: Any) -> Self:
         return jax.tree.map(lambda a: a[index], self)
 
-    def resized(self, width: int, height: int) -> Self:
-        """The same views on another number of pixels."""
-        scale = np.array([width / self.width, height / self.height], np.float32)
-        return self.replace(focal=self.focal * scale, centre=self.centre * scale, width=width, height=height)
+    @property
+    def width(self) -> int:
+        """Of one camera's picture; on the host only, as a program's shapes hang on it."""
+        return int(self.size[0])
+
+    @property
+    def height(self) -> int:
+        """Of one camera's picture; on the host only."""
+        return int(self.size[1])
+
+    def resized(self, size: Sequence[int] | np.ndarray) -> Self:
+        """The same views on another number of pixels: `size` [2] or [n, 2], width and height. On the host only."""
+        size = np.broadcast_to(np.asarray(size, np.int32), self.size.shape)
+        scale = (size / np.asarray(self.size)).astype(np.float32)
+        return self.replace(focal=self.focal * scale, centre=self.centre * scale, size=size)
 
 
-def rays(cameras: Cameras, index: Array, pixels: Array) -> tuple[jax.Array, jax.Array]:
+def generate_rays(cameras: Cameras, index: Array, pixels: Array) -> Rays:
     """The rays through pixels of several cameras.
 
     Args:
       cameras: n cameras.
       index: [r] int, each ray's camera.
       pixels: [r, 2] float, (x, y) with pixel centres at + 0.5.
-
-    Returns:
-      (origins [r, 3], directions [r, 3] of unit length), in the world's frame.
     """
-    return shoot(cameras[index], pixels)
+    origins, directions = rays_through(cameras[index], pixels)
+    return Rays(origins=origins, directions=directions, camera=jnp.asarray(index, jnp.int32))
 
 
-def image_rays(camera: Cameras) -> tuple[jax.Array, jax.Array]:
-    """The rays through all pixel centres of one camera (`cameras[i]`), row by row: two [height * width, 3]."""
-    return shoot(camera, pixel_centres(camera.width, camera.height))
+def image_rays(camera: Cameras) -> Rays:
+    """The height * width rays through all pixel centres of one camera (`cameras[i]`), row by row.
+
+    They belong to no training camera (-1). The camera's size must be known on the host: within `jax.jit`, take
+    `rays_through` with `pixel_centres`.
+    """
+    origins, directions = rays_through(camera, pixel_centres(camera.width, camera.height))
+    return Rays(origins=origins, directions=directions, camera=jnp.full(len(directions), NO_CAMERA, jnp.int32))
 
 
 def pixel_centres(width: int, height: int) -> np.ndarray:
@@ -78,7 +117,7 @@ def pixel_centres(width: int, height: int) -> np.ndarray:
     return np.stack([x.ravel(), y.ravel()], -1)
 
 
-def shoot(camera: Cameras, pixels: Array) -> tuple[jax.Array, jax.Array]:
+def rays_through(camera: Cameras, pixels: Array) -> tuple[jax.Array, jax.Array]:
     """Origins and unit directions, both [..., 3], for cameras [...] and pixels [..., 2] that broadcast."""
     local = unproject(camera, pixels)
     # Summed by hand: a matrix product would round to bfloat16 on a TPU.
@@ -87,7 +126,8 @@ def shoot(camera: Cameras, pixels: Array) -> tuple[jax.Array, jax.Array]:
 
 
 def unproject(camera: Cameras, pixels: Array) -> jax.Array:
-    """Unit directions [..., 3] in the camera's own frame."""
+    """Unit directions [..., 3] in the camera's frame, through pixels [..., 2]."""
+    # Onto the plane z = 1, on which the distortion models are defined.
     xy = (pixels - camera.centre) / camera.focal
     if camera.model == "OPENCV_FISHEYE":
         return _fisheye_direction(xy, camera.distortion)
@@ -98,19 +138,31 @@ def unproject(camera: Cameras, pixels: Array) -> jax.Array:
 
 
 def _undistort(distorted: jax.Array, coefficients: Array) -> jax.Array:
-    """Inverts OPENCV's distortion of points on the plane z = 1, [..., 2], by Newton's method."""
+    """Inverts OPENCV's distortion of points on the plane z = 1, [..., 2], by Newton's method.
+
+    OPENCV takes (x, y) to (xd, yd), with r^2 = x^2 + y^2:
+      xd = x (1 + k1 r^2 + k2 r^4) + 2 p1 x y + p2 (r^2 + 2 x^2)
+      yd = y (1 + k1 r^2 + k2 r^4) + 2 p2 x y + p1 (r^2 + 2 y^2)
+    """
     k1, k2, p1, p2 = (coefficients[..., i] for i in range(4))
     xd, yd = distorted[..., 0], distorted[..., 1]
 
-    def step(_, xy):
+    def step(_: int, xy: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         x, y = xy
         r2 = x * x + y * y
-        radial, slope = 1 + r2 * (k1 + r2 * k2), 2 * (k1 + 2 * k2 * r2)
+        radial = 1 + r2 * (k1 + r2 * k2)
+        slope = 2 * (k1 + 2 * k2 * r2)  # the radial factor's derivative along x is slope * x
+
+        # How far the distorted guess is from where it should be.
         ex = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) - xd
         ey = y * radial + 2 * p2 * x * y + p1 * (r2 + 2 * y * y) - yd
+
+        # The Jacobian of that error, which is symmetric: [[xx, xy], [xy, yy]].
         xx = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
         yy = radial + slope * y * y + 2 * p2 * x + 6 * p1 * y
-        xy = slope * x * y + 2 * p1 * x + 2 * p2 * y  # the Jacobian is symmetric
+        xy = slope * x * y + 2 * p1 * x + 2 * p2 * y
+
+        # Newton's step: the error times the inverse Jacobian.
         scale = _reciprocal(xx * yy - xy * xy)
         return x - (yy * ex - xy * ey) * scale, y - (xx * ey - xy * ex) * scale
 
@@ -119,13 +171,16 @@ def _undistort(distorted: jax.Array, coefficients: Array) -> jax.Array:
 
 
 def _fisheye_direction(distorted: jax.Array, coefficients: Array) -> jax.Array:
-    """Unit directions of OPENCV_FISHEYE: |distorted| = t (1 + k1 t^2 + k2 t^4 + k3 t^6 + k4 t^8), t the angle."""
+    """Unit directions of OPENCV_FISHEYE, whose rays at an angle t to the optical axis meet the picture at radius
+
+    r = |distorted| = t (1 + k1 t^2 + k2 t^4 + k3 t^6 + k4 t^8), solved for t by Newton's method.
+    """
     k1, k2, k3, k4 = (coefficients[..., i, None] for i in range(4))
     r2 = (distorted**2).sum(-1, keepdims=True)
     off_centre = r2 > 1e-16
     r = jnp.sqrt(jnp.where(off_centre, r2, 1.0))  # the root's gradient is infinite at 0
 
-    def step(_, t):
+    def step(_: int, t: jax.Array) -> jax.Array:
         t2 = t * t
         error = t * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4)))) - r
         return t - error * _reciprocal(1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4))))

@@ -6,7 +6,7 @@ SPREAD = 0.17  # rms sine of the angle between right axes from which on they def
 
 
 def normalise(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Moves cameras so that up is +z, what they look at is the origin and their positions fill [-1, 1]^3.
+    """Moves cameras so that up is +z, their centre (see `centre_of`) is the origin and their positions fill [-1, 1]^3.
 
     Args:
       poses: [n, 3, 4] camera to world, OpenCV's axes.
@@ -14,10 +14,14 @@ def normalise(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       (poses [n, 3, 4] in the new frame, [4, 4] similarity from the new frame to the old).
     """
+    # The similarity x_new = rotation (x_old - centre) / size: fields need to know where the content is, how large
+    # distances are, and paths which way is up.
     centre = centre_of(poses)
     rotation = rotation_between(up_direction(poses), np.array([0.0, 0.0, 1.0]))
     moved = (poses[:, :, 3] - centre) @ rotation.T
     size = np.abs(moved).max() or 1.0
+
+    # Its inverse, for exports: x_old = size rotation^T x_new + centre.
     to_old = np.eye(4)
     to_old[:3, :3], to_old[:3, 3] = size * rotation.T, centre
     return np.concatenate([rotation @ poses[:, :, :3], moved[:, :, None] / size], 2), to_old
@@ -40,15 +44,19 @@ def focus_point(poses: np.ndarray) -> np.ndarray:
 
 
 def up_direction(poses: np.ndarray) -> np.ndarray:
-    """[3] unit vector: across the cameras' right axes, which are level unless one tilts one's head.
+    """[3] unit vector: the direction perpendicular to the cameras' right axes, which are level in most captures.
 
-    The mean of their own up axes, which leans where all look down from one side, only says which way is up, and what
-    remains open where all right axes are one.
+    The mean of the cameras' up axes would lean where all of them look down from one side. It only decides between the
+    two perpendicular directions, and among all of them where the right axes are parallel.
     """
     rights, up = poses[:, :, 0], -poses[:, :, 1].mean(0)
     _, spread, axes = np.linalg.svd(rights)
+
+    # The right axes span a plane: up is its normal.
     if len(spread) > 1 and spread[1] > SPREAD * np.sqrt(len(rights)):
         return axes[2] * (1 if axes[2] @ up >= 0 else -1)
+
+    # They are one line, axes[0]: up is what the mean up axis has perpendicular to it.
     level = up - axes[0] * (axes[0] @ up)
     length = np.linalg.norm(level)
     return level / length if length > 1e-3 else np.array([0.0, 0.0, 1.0])

@@ -6,30 +6,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxhw.nerf.networks.encodings import positional_encoding
+
 _glorot = nn.initializers.glorot_uniform()
 
 
-def positional_encoding(x: jax.Array, frequencies: int) -> jax.Array:
-    """x, sin(2^i x), cos(2^i x) for i < `frequencies`: [..., c] -> [..., c (1 + 2 frequencies)].
-
-    Mildenhall et al. 2020, eq. 4, as their code has it: with x itself and without pi. Each angle comes from the one
-    before by doubling: faster, and right to 5e-5 at the tenth frequency (errors double too).
-    """
-    sines, cosines = [jnp.sin(x)], [jnp.cos(x)]
-    for _ in range(frequencies - 1):
-        s, c = sines[-1], cosines[-1]
-        sines.append(2 * s * c)
-        cosines.append((c - s) * (c + s))
-    return jnp.concatenate([x, *sines, *cosines], -1)
-
-
 class NerfMLP(nn.Module):
-    """The network of Mildenhall et al. 2020 (figure 7): density from the position, colour from the direction as well.
+    """The network of Mildenhall et al. 2020 (figure 7): density from the position, view-dependent colour.
 
     Attributes:
       width: of the hidden layers; the layer before the colour has half of it.
       depth: hidden layers before the density.
-      skip: the layer (from 0) behind which the encoded position comes in again; none where it is `depth` or more.
+      skip: the layer (from 0) behind which the encoded position comes in again (the skip connection); none where it
+        is `depth` or more.
     """
 
     width: int = 256
@@ -44,10 +33,10 @@ class NerfMLP(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Positions [r, s, 3] on rays of unit directions [r, 3] -> (density [r, s] >= 0, colour [r, s, 3] in [0, 1]).
 
-        `noise` [r, s] is added to the density before its ReLU. The directions' part of the colour's first layer is
-        computed once a ray.
+        `noise` [r, s] is added to the density before its ReLU.
         """
         shape = positions.shape[:-1]
+        # The trunk sees the position alone, so that density does not depend on where one looks from.
         encoded = positional_encoding(positions.reshape(-1, 3), self.position_frequencies)
         x = encoded
         for i in range(self.depth):
@@ -55,6 +44,7 @@ class NerfMLP(nn.Module):
             if i == self.skip:
                 x = jnp.concatenate([encoded, x], -1)
         density = nn.relu(_dense(1, "density")(x).reshape(shape) + noise)
+        # The colour's first layer sees position and direction; the direction's part is computed once a ray.
         bottleneck = _dense(self.width, "bottleneck")(x)
         encoded = positional_encoding(directions, self.direction_frequencies)
         kernel = self.param("view", _glorot, (self.width + encoded.shape[-1], self.width // 2))
@@ -89,15 +79,15 @@ class ColourMLP(nn.Module):
         self.kernel = self.param("kernel", _torch_uniform, (inputs, self.widths[0]), inputs)
         self.bias = self.param("bias", _torch_uniform, (self.widths[0],), inputs)
 
-    def by_ray(self, directions: jax.Array) -> jax.Array:
+    def of_directions(self, directions: jax.Array) -> jax.Array:
         """What the first layer makes of directions [r, 3]: [r, widths[0]]."""
         encoded = positional_encoding(directions, self.direction_frequencies)
         return encoded @ self.kernel[self.channels :] + self.bias
 
     @nn.compact
-    def __call__(self, features: jax.Array, by_ray: jax.Array, ray: jax.Array) -> jax.Array:
-        """features [k, channels] of samples on rays `ray` [k] of `by_ray`'s -> [k, 3]."""
-        x = nn.relu(features @ self.kernel[: self.channels] + by_ray[ray])
+    def __call__(self, features: jax.Array, directions: jax.Array, ray: jax.Array) -> jax.Array:
+        """Features [k, channels] of samples on rays `ray` [k], what `of_directions` made [r, widths[0]] -> [k, 3]."""
+        x = nn.relu(features @ self.kernel[: self.channels] + directions[ray])
         for i, width in enumerate(self.widths[1:]):
             x = nn.relu(self._layer(width, x.shape[-1], f"layer_{i + 1}")(x))
         last = nn.Dense(3, kernel_init=lambda *a: _torch_uniform(*a[:2], x.shape[-1]), name="last")

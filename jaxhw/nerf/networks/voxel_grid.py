@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-BLOCK = 4  # vertices along the edge of a cell of `coarsen`
+CELL = 4  # vertices along the edge of a cell of `coarsen`
 PAIRS = ((0, 0), (0, 1), (1, 0), (1, 1))  # the four edges along z of a cell
 
 
@@ -78,7 +78,7 @@ def _interpolate_backward(saved, gradient):
 interpolate.defvjp(_interpolate_forward, _interpolate_backward)
 
 
-def read(table: jax.Array, rows: jax.Array, coordinates: jax.Array) -> jax.Array:
+def interpolate_sparse(table: jax.Array, rows: jax.Array, coordinates: jax.Array) -> jax.Array:
     """Interpolates where vertices may lack a row (-1 in `rows` [x, y, z]), which counts as 0: [k, c]."""
     index, weights = corners(coordinates, rows.shape)
     padded = jnp.pad(table, ((0, 1), (0, 0)))
@@ -105,14 +105,14 @@ def scatter_rows(values: jax.Array, rows: jax.Array, fill: float) -> jax.Array:
 
 
 def dilate(mask: jax.Array) -> jax.Array:
-    """Each vertex takes the largest of the 27 values around it (max_pool3d(3, padding=1)); [x, y, z]."""
+    """Max pooling: each vertex takes the largest of the 27 values around it (max_pool3d(3, padding=1)); [x, y, z]."""
     return _pool(mask, 3, 1, [(1, 1)] * 3)
 
 
 def coarsen(mask: jax.Array, reach: int) -> jax.Array:
     """Cells of 4^3 vertices that hold, or lie within `reach` vertices of, anything in `mask`: ceil(shape / 4) bools."""
-    ends = [(reach, BLOCK * math.ceil(n / BLOCK) - n + reach) for n in mask.shape]
-    return _pool(mask, BLOCK + 2 * reach, BLOCK, ends)
+    ends = [(reach, CELL * math.ceil(n / CELL) - n + reach) for n in mask.shape]
+    return _pool(mask, CELL + 2 * reach, CELL, ends)
 
 
 def _pool(values: jax.Array, size: int, stride: int, padding) -> jax.Array:
@@ -133,13 +133,13 @@ def vertices(shape: tuple[int, int, int]) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
 
-def lookup(grid: jax.Array, coordinates: jax.Array) -> jax.Array:
+def nearest(grid: jax.Array, coordinates: jax.Array) -> jax.Array:
     """The value at the nearest vertex, for coordinates [..., 3] inside the grid or not (then the nearest face's)."""
     index = jnp.clip(jnp.round(coordinates).astype(jnp.int32), 0, jnp.array(grid.shape) - 1)
-    return look(grid, index)
+    return gather(grid, index)
 
 
-def look(grid: jax.Array, index: jax.Array) -> jax.Array:
+def gather(grid: jax.Array, index: jax.Array) -> jax.Array:
     """grid[index] for index [..., 3], which must be inside."""
     flat = (index[..., 0] * grid.shape[1] + index[..., 1]) * grid.shape[2] + index[..., 2]
     return grid.ravel().at[flat].get(mode="promise_in_bounds")

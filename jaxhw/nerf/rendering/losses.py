@@ -1,4 +1,4 @@
-"""Losses on what rays see. Sums over the rays given; the caller divides by how many there are."""
+"""Losses of radiance fields, per ray or per sample; the caller sums them and divides by how many there are."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ def psnr(mse: jax.Array) -> jax.Array:
     return -10 * jnp.log10(jnp.maximum(mse, 1e-10))
 
 
-def background_entropy(behind: jax.Array) -> jax.Array:
+def background_entropy(transmittance: jax.Array) -> jax.Array:
     """Entropy of "the ray sees the background", [r], from the transmittance behind its last sample (DVGO, section 5.2).
 
     It is lowest where a ray sees all of the background or none of it.
     """
-    p = jnp.clip(behind, 1e-6, 1 - 1e-6)
+    p = jnp.clip(transmittance, 1e-6, 1 - 1e-6)
     return -(p * jnp.log(p) + (1 - p) * jnp.log(1 - p))
 
 
@@ -46,8 +46,8 @@ def total_variation(values: jax.Array, following: jax.Array) -> jax.Array:
     return total / 6
 
 
-def distortion(weights: jax.Array, middles: jax.Array, widths: jax.Array) -> jax.Array:
-    """How spread out a ray's weights are, [...]: sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 d_i.
+def distortion_loss(weights: jax.Array, middles: jax.Array, widths: jax.Array) -> jax.Array:
+    """The distortion loss, [...], how spread out a ray's weights are: sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 d_i.
 
     mip-NeRF 360, eq. 15, in time linear in the samples, since they are sorted.
 

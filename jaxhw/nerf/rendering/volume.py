@@ -1,11 +1,28 @@
 """Volume rendering: from optical thickness along rays to weights, colours, depth and opacity.
 
-A sample's optical thickness is its density times its length, tau = sigma * delta; its opacity is alpha = 1 - exp(-tau).
-Everything is written in tau, which has neither the logarithm of 0 nor the division that alpha brings.
+Names: sigma is density per unit length, delta a sample's length, tau = sigma * delta its optical thickness, alpha =
+1 - exp(-tau) its opacity, and the transmittance T at a sample is what reaches it of the light of the ray, exp(-sum of
+tau before it). A sample's weight is T * alpha. Everything is written in tau, which has neither the logarithm of 0 nor
+the division that alpha brings.
 """
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+
+
+class Rendered(flax.struct.PyTreeNode):
+    """What rays [r] see; or a picture's pixels, [h, w] in the place of [r].
+
+    Attributes:
+      colour: [r, 3], in [0, 1] in a picture.
+      depth: [r] expected distance along the ray; 0 where it meets nothing.
+      opacity: [r] in [0, 1], the sum of the weights.
+    """
+
+    colour: jax.Array
+    depth: jax.Array
+    opacity: jax.Array
 
 
 def weights_from_thickness(tau: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -38,18 +55,18 @@ def lengths(distances: jax.Array, last: float = 1e10) -> jax.Array:
     return jnp.diff(distances, axis=-1, append=distances[..., -1:] + ends)
 
 
-def composite(weights: jax.Array, colours: jax.Array, behind: jax.Array, background: jax.Array) -> jax.Array:
-    """Colours of rays, [r, 3]: weights [r, s] times colours [r, s, 3], and the background through what is left.
+def composite(weights: jax.Array, colours: jax.Array, transmittance: jax.Array, background: jax.Array) -> jax.Array:
+    """Alpha compositing, [r, 3]: weights [r, s] times colours [r, s, 3], and the background through what is left.
 
     Args:
-      behind: [r] transmittance behind the last sample.
+      transmittance: [r] behind the last sample.
       background: [3] or [r, 3].
     """
-    return (weights[..., None] * colours).sum(-2) + behind[..., None] * background
+    return (weights[..., None] * colours).sum(-2) + transmittance[..., None] * background
 
 
 def expected_depth(weights: jax.Array, distances: jax.Array) -> jax.Array:
-    """The mean distance of what a ray sees, [r], from weights and distances [r, s]; 0 where it sees nothing."""
+    """The expected depth [r], from weights and distances [r, s]: their weighted mean, 0 where a ray sees nothing."""
     return depth_from_sums((weights * distances).sum(-1), weights.sum(-1))
 
 

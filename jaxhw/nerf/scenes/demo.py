@@ -1,8 +1,11 @@
 """A procedural scene that needs no file: a few textured solids on a plate, ray-traced by closed form.
 
 The solids are convex, so a ray is inside each along one interval: the intersection of its intervals inside slabs and
-round columns. Light comes from one direction, with shadows and a highlight: colours depend on where one looks from.
-Points and directions are [3, r] here, which a CPU runs three times as fast as [r, 3].
+round columns. Light comes from one direction, with shadows and a highlight, so that colours depend on the direction of
+view. Points and directions are [3, r] here (r rays), which a CPU runs three times as fast as [r, 3].
+
+Short names: o and d are the rays' origins and directions in a solid's frame, p points on its surface in that frame, t
+distances along rays.
 """
 
 import functools
@@ -13,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhw.nerf.cameras.cameras import Cameras, image_rays
+from jaxhw.nerf.cameras.cameras import Cameras, pixel_centres, rays_through
+from jaxhw.nerf.scenes.pictures import Pictures
 
 SIZE = 256  # pixels a side
 NEAR, FAR = 2.0, 6.0
@@ -43,71 +47,90 @@ class Interval(NamedTuple):
     normal: jax.Array
 
 
-class Solid(NamedTuple):
-    """A solid around `centre`, turned by `turn` radians about z; both functions work in its own frame.
+Inside = Callable[[jax.Array, jax.Array], Interval]  # (o [3, r], d [3, r]) -> where rays are inside a solid
+Colour = Callable[[jax.Array], jax.Array]  # p [3, r] -> colours [3, r]
 
-    Attributes:
-      inside: (origins [3, r], directions [3, r]) -> Interval.
-      colour: points on its surface [3, r] -> [3, r].
-    """
+
+class Solid(NamedTuple):
+    """A solid around `centre`, turned by `turn` radians about z; both functions work in the solid's frame."""
 
     centre: tuple[float, float, float]
     turn: float
-    inside: Callable[[jax.Array, jax.Array], Interval]
-    colour: Callable[[jax.Array], jax.Array]
+    inside: Inside
+    colour: Colour
 
 
-def views(size: int) -> tuple[Cameras, np.ndarray, list[str]]:
-    """The scene's cameras, its pictures uint8 [n, size, size, 4] and to which split each belongs."""
+def render_pictures(size: int) -> tuple[Cameras, Pictures, list[str]]:
+    """The scene's cameras, its pictures of size x size pixels with alpha, and to which split each belongs."""
     cameras = make_cameras(size)
-    draw = jax.jit(lambda c: jax.lax.map(picture, c))
-    return cameras, np.asarray(draw(cameras)), [name for name, n in VIEWS.items() for _ in range(n)]
+    # The rays of each pixel are those of SAMPLES x SAMPLES smaller ones.
+    samples = cameras.resized((SAMPLES * size, SAMPLES * size))
+    render = jax.jit(lambda cameras: jax.lax.map(functools.partial(render_picture, size=size), cameras))
+    splits = [name for name, count in VIEWS.items() for _ in range(count)]
+    return cameras, Pictures.from_arrays(np.asarray(render(samples))), splits
 
 
 def make_cameras(size: int) -> Cameras:
     """Training cameras spread over the upper hemisphere, then validation and test cameras on a ring between them."""
+    # Training: a Fibonacci spiral, each camera a golden angle further around, its height rising evenly.
     i = np.arange(VIEWS["train"])
     training = np.stack([i * np.pi * (3 - np.sqrt(5)), np.arcsin(0.05 + 0.9 * (i + 0.5) / len(i))], 1)
+
+    # Held out: evenly around at 30 degrees, every fourth for validation.
     j = np.arange(VIEWS["val"] + VIEWS["test"])
     ring = np.stack([2 * np.pi * j / len(j), np.full(len(j), np.pi / 6)], 1)
     every = len(j) // VIEWS["val"]
     ring = np.concatenate([ring[j % every == 0], ring[j % every != 0]])
+
+    # Poses: each looks at the origin from DISTANCE, its right axis level.
     azimuth, elevation = np.concatenate([training, ring]).T
     out = np.stack([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], 1)
     right = np.stack([-np.sin(azimuth), np.cos(azimuth), np.zeros_like(azimuth)], 1)
     poses = np.stack([right, np.cross(-out, right), -out, DISTANCE * out], 2).astype(np.float32)
     n = len(poses)
-    focal = np.full((n, 2), 0.5 * size / np.tan(0.5 * ANGLE), np.float32)
-    return Cameras(poses, focal, np.full((n, 2), size / 2, np.float32), np.zeros((n, 4), np.float32), size, size)
+    return Cameras(
+        pose=poses,
+        focal=np.full((n, 2), 0.5 * size / np.tan(0.5 * ANGLE), np.float32),
+        centre=np.full((n, 2), size / 2, np.float32),
+        distortion=np.zeros((n, 4), np.float32),
+        size=np.full((n, 2), size, np.int32),
+    )
 
 
-def picture(camera: Cameras) -> jax.Array:
-    """uint8 [h, w, 4] of one camera, colours not multiplied by alpha."""
-    h, w, s = camera.height, camera.width, SAMPLES
-    rgb, hit = trace(*image_rays(camera.resized(w * s, h * s)))
-    sharp = jnp.concatenate([rgb * hit[:, None], hit[:, None]], -1)
-    mean = sharp.reshape(h, s, w, s, 4).mean((1, 3))
+def render_picture(samples: Cameras, size: int) -> jax.Array:
+    """uint8 [size, size, 4] from one camera of SAMPLES x size pixels a side; colours not multiplied by alpha."""
+    origins, directions = rays_through(samples, pixel_centres(SAMPLES * size, SAMPLES * size))
+    colour, hit = trace(origins, directions)
+    # Averaged multiplied by alpha, so that samples beside a solid add nothing to its edge's colour; then divided again.
+    multiplied = jnp.concatenate([colour * hit[:, None], hit[:, None]], -1)
+    mean = multiplied.reshape(size, SAMPLES, size, SAMPLES, 4).mean((1, 3))
     alpha = mean[..., 3:]
     straight = jnp.concatenate([mean[..., :3] / jnp.maximum(alpha, 1e-6), alpha], -1)
     return jnp.round(255 * straight).astype(jnp.uint8)
 
 
 def trace(origins: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What rays [r, 3] see: (colours [r, 3] in [0, 1], whether they hit anything [r])."""
+    """Renders rays [r, 3]: (colours [r, 3] in [0, 1], whether they hit anything [r])."""
     origins, directions = origins.T, directions.T
+
+    # The first surface that each ray meets.
     t, normal, colour = _nearest(origins, directions)
     hit = jnp.isfinite(t)
     point = origins + directions * jnp.where(hit, t, 0)
+
+    # Shadow rays towards the light, from a little above the surface lest they meet it again.
     light = jnp.broadcast_to(jnp.array(LIGHT)[:, None], point.shape)
     lit = jnp.isinf(_nearest(point + 1e-4 * normal, light)[0])
+
+    # Phong's model: ambient light, diffuse light by the angle to the normal, a highlight about the mirror's direction.
     facing = jnp.maximum(dot(normal, light), 0)
     mirrored = 2 * facing * normal - light
     gloss = jnp.maximum(-dot(directions, mirrored), 0) ** 24
-    seen = colour * (0.42 + 0.58 * facing * lit) + 0.3 * gloss * lit * (facing > 0)
-    return jnp.clip(seen, 0, 1).T, hit
+    shaded = colour * (0.42 + 0.58 * facing * lit) + 0.3 * gloss * lit * (facing > 0)
+    return jnp.clip(shaded, 0, 1).T, hit
 
 
-def _nearest(origins, directions) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _nearest(origins: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(distances [r], infinite where nothing is hit, normals [3, r], colours [3, r]) of the first surface."""
     best = jnp.full(origins.shape[1], jnp.inf), jnp.zeros_like(origins), jnp.zeros_like(origins)
     for solid in SOLIDS:
@@ -150,25 +173,25 @@ def dot(a: jax.Array, b: jax.Array, axes: int = 3) -> jax.Array:
     return sum(a[i] * b[i] for i in range(axes))  # on a CPU ten times as fast as a reduction over the first axis
 
 
-def both(first: Interval, second: Interval) -> Interval:
+def intersection(first: Interval, second: Interval) -> Interval:
     """The interval inside two solids."""
     normal = jnp.where(first.enter > second.enter, first.normal, second.normal)
     return Interval(jnp.maximum(first.enter, second.enter), jnp.minimum(first.leave, second.leave), normal)
 
 
-def box(*half: float):
-    return lambda o, d: functools.reduce(both, [slab(o, d, axis, h) for axis, h in enumerate(half)])
+def box(*half: float) -> Inside:
+    return lambda o, d: functools.reduce(intersection, [slab(o, d, axis, h) for axis, h in enumerate(half)])
 
 
-def cylinder(radius: float, half: float):
-    return lambda o, d: both(ball(o, d, radius, 2), slab(o, d, 2, half))
+def cylinder(radius: float, half: float) -> Inside:
+    return lambda o, d: intersection(ball(o, d, radius, 2), slab(o, d, 2, half))
 
 
-def sphere(radius: float):
+def sphere(radius: float) -> Inside:
     return lambda o, d: ball(o, d, radius, 3)
 
 
-def pattern(which: Callable[[jax.Array], jax.Array], one: np.ndarray, other: np.ndarray):
+def pattern(which: Callable[[jax.Array], jax.Array], one: np.ndarray, other: np.ndarray) -> Colour:
     """Two colours, by the sign of a function of the point."""
     return lambda p: jnp.where(which(p) > 0, jnp.array(one)[:, None], jnp.array(other)[:, None])
 

@@ -4,15 +4,17 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from PIL import Image  # pycolmap must come after it: imported first, it makes PIL's PNG writer abort the process
 
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import MODELS
+
+T = TypeVar("T")
 
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0])  # camera axes: y up and z back <-> y down and z forward
 
@@ -42,6 +44,7 @@ class Frame:
       name: by which frames are sorted and reported.
       pose: [3, 4] float64, camera to world, OpenCV's axes.
       split: "train", "val" or "test" where the format gives it, else "".
+      mask: the file of a grey picture of the same size, black where pixels are left out; None where nothing is.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class Frame:
     pose: np.ndarray
     lens: Lens
     split: str = ""
+    mask: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +99,11 @@ def existing(paths: Sequence[Path], source: Path) -> list[int]:
 
 def picture_size(path: Path) -> tuple[int, int]:
     """(width, height) from the file's header."""
-    return _open(path, lambda image: image.size)
+    return open_picture(path, lambda image: image.size)
 
 
 def has_transparency(path: Path) -> bool:
-    return _open(path, lambda image: image.has_transparency_data)
+    return open_picture(path, lambda image: image.has_transparency_data)
 
 
 def read_picture(path: Path, downscale: int) -> np.ndarray:
@@ -114,7 +118,7 @@ def read_picture(path: Path, downscale: int) -> np.ndarray:
         whole = (0, 0, *(side // downscale * downscale for side in image.size))
         return np.asarray(image.reduce(downscale, whole) if downscale > 1 else image)
 
-    return _open(path, decode)
+    return open_picture(path, decode)
 
 
 def check(frame: Frame) -> None:
@@ -139,7 +143,8 @@ def focal_from_angle(angle: float, pixels: int) -> float:
     return 0.5 * pixels / math.tan(0.5 * angle) if angle else 0.0
 
 
-def _open(path: Path, use):
+def open_picture(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """What `use` makes of the opened file; whatever goes wrong becomes a UserError that names it."""
     try:
         with Image.open(path) as image:
             return use(image)

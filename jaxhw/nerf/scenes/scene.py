@@ -1,4 +1,7 @@
-"""Posed pictures: one `Scene`, whatever format they come in."""
+"""Posed pictures: one `Scene`, whatever format they come in.
+
+Pictures may differ in size and come from several cameras. In shapes, n counts the scene's frames.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,12 +11,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from jaxhw import options
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import PERSPECTIVE, Cameras
 from jaxhw.nerf.cameras.normalise import nearest_rotation, normalise
-from jaxhw.nerf.scenes import demo
+from jaxhw.nerf.scenes import demo, masks
 from jaxhw.nerf.scenes.formats import blender, colmap, llff, transforms
 from jaxhw.nerf.scenes.frames import Capture, Frame, Lens, check, has_transparency, picture_size, read_picture
+from jaxhw.nerf.scenes.pictures import Pictures
 from jaxhw.nerf.scenes.splits import split_frames
 
 FORMATS = (blender, transforms, llff, colmap)  # transforms.json before the COLMAP model that it was made from
@@ -29,18 +34,18 @@ class Scene:
 
     Attributes:
       cameras: of all n frames (numpy arrays).
-      images: uint8 [n, h, w, 3], or [n, h, w, 4] where the format has transparency (colours not multiplied by alpha).
+      pictures: of all n frames; of no pixels in a scene that `jaxhw.nerf.scenes.saved` read back.
       names: n file names.
       split: int64 indices into the frames, under "train", "val" and "test"; together some or all of them; "val" and
         "test" may be empty, "train" is not.
       near, far: distances along a unit ray between which there is something to see.
       bounds: [2, 3] float32, lower and upper corner of a box around all content where the format knows one, else None.
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
-      to_capture: [4, 4] float64 similarity from this frame to that of the capture (COLMAP's own, where it is known).
+      to_capture: [4, 4] float64 similarity from this frame to that of the capture (COLMAP's, where it is known).
     """
 
     cameras: Cameras
-    images: np.ndarray
+    pictures: Pictures
     names: list[str]
     split: dict[str, np.ndarray]
     near: float
@@ -63,31 +68,57 @@ def load(scene: str, downscale: int = 1, split: str = "given") -> Scene:
     Raises:
       UserError: one line, for whatever is wrong with the folder.
     """
-    if downscale < 1:
-        raise UserError(f"downscale={downscale} must be 1 or more")
+    options.require("config.downscale", downscale, options.at_least(1), kind=int)
     if scene == "demo":
         return _demo(downscale, split)
-    folder = Path(scene).expanduser()
+    return _load_folder(Path(scene).expanduser(), downscale, split)
+
+
+def _load_folder(folder: Path, downscale: int, split: str) -> Scene:
+    # What the folder's format says, checked: after this every frame has a file and a possible camera.
     capture = _read(folder)
     if len(capture.frames) < 2:
         raise UserError(f"{folder} has one image: a scene takes at least two")
     for frame in capture.frames:
         check(frame)
-    parts = split_frames([frame.split for frame in capture.frames], split)
+    frames = masks.found(capture.frames, folder)
+    parts = split_frames([frame.split for frame in frames], split)
+
+    # Cameras before pictures: their errors show in a second, while decoding pictures may take minutes.
     poses, near, far, to_capture = _placed(capture)
-    cameras = _cameras(capture.frames, poses, downscale)
-    images = _images(capture.frames, (cameras.width, cameras.height), downscale)
-    names = [frame.name for frame in capture.frames]
-    return Scene(cameras, images, names, parts, near, far, None, capture.unbounded, to_capture)
+    cameras = _cameras(frames, poses, downscale)
+    pictures = _pictures(frames, cameras.size, downscale)
+    if not any(pictures.mask(i).any() for i in parts["train"]):
+        masked = next(frames[i].mask for i in parts["train"])
+        raise UserError(f"{folder}: the masks leave no pixel to train on; {masked} is one of them")
+    return Scene(
+        cameras=cameras,
+        pictures=pictures,
+        names=[frame.name for frame in frames],
+        split=parts,
+        near=near,
+        far=far,
+        bounds=None,
+        unbounded=capture.unbounded,
+        to_capture=to_capture,
+    )
 
 
 def _demo(downscale: int, split: str) -> Scene:
     if downscale > demo.SIZE:
-        raise UserError(f"downscale={downscale} leaves nothing of images of {demo.SIZE} x {demo.SIZE} pixels")
-    cameras, images, given = demo.views(demo.SIZE // downscale)
-    names = [f"{name}_{i:03d}" for i, name in enumerate(given)]
-    parts = split_frames(given, split)
-    return Scene(cameras, images, names, parts, demo.NEAR, demo.FAR, demo.BOUNDS, False, np.eye(4))
+        raise UserError(f"config.downscale={downscale} leaves nothing of pictures of {demo.SIZE} x {demo.SIZE} pixels")
+    cameras, pictures, given = demo.render_pictures(demo.SIZE // downscale)
+    return Scene(
+        cameras=cameras,
+        pictures=pictures,
+        names=[f"{name}_{i:03d}" for i, name in enumerate(given)],
+        split=split_frames(given, split),
+        near=demo.NEAR,
+        far=demo.FAR,
+        bounds=demo.BOUNDS,
+        unbounded=False,
+        to_capture=np.eye(4),
+    )
 
 
 def _read(folder: Path) -> Capture:
@@ -104,33 +135,41 @@ def _read(folder: Path) -> Capture:
 
 def _placed(capture: Capture) -> tuple[np.ndarray, float, float, np.ndarray]:
     """(poses, near, far, to_capture) in the frame of training."""
+    # Files round their numbers: what is nearly a rotation is made one.
     poses = np.stack([frame.pose for frame in capture.frames])
     poses[:, :, :3] = nearest_rotation(poses[:, :, :3])
+
     if not capture.unbounded:
         return poses, capture.near, capture.far, capture.to_capture
     poses, to_old = normalise(poses)
     size = np.cbrt(np.linalg.det(to_old[:3, :3]))
+    # The format's distances are in units of its frame, of which the new frame's unit is `size`.
     near, far = (NEAR, FAR) if capture.near is None else (capture.near / size, capture.far / size)
     return poses, near, far, capture.to_capture @ to_old
 
 
 def _cameras(frames: Sequence[Frame], poses: np.ndarray, downscale: int) -> Cameras:
-    """The frames' cameras for their pictures as they are on disk, `downscale` times smaller."""
-    sizes = [picture_size(frame.path) for frame in frames]
-    odd = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
-    if odd is not None:
-        (w0, h0), (w1, h1) = sizes[0], sizes[odd]
-        raise UserError(
-            f"images of different sizes: {frames[0].name} is {w0} x {h0}, {frames[odd].name} is {w1} x {h1}; "
-            "a scene's must all have one size"
-        )
-    width, height = (side // downscale for side in sizes[0])
-    if min(width, height) < 1:
-        raise UserError(f"downscale={downscale} leaves nothing of images of {sizes[0][0]} x {sizes[0][1]} pixels")
-    smaller = tuple(side / downscale for side in sizes[0])
-    lenses = [_fitted(frame, sizes[0]).resized(smaller) for frame in frames]
-    arrays = (poses, *([getattr(lens, name) for lens in lenses] for name in ("focal", "centre", "distortion")))
-    return Cameras(*(np.asarray(a, np.float32) for a in arrays), width, height, _common_model(frames))
+    """The frames' cameras for their pictures as they are on disk, each `downscale` times smaller."""
+    on_disk = np.array([picture_size(frame.path) for frame in frames])
+    size = on_disk // downscale
+    gone = np.flatnonzero(size.min(1) < 1)
+    if len(gone):
+        width, height = on_disk[gone[0]]
+        name = frames[gone[0]].name
+        raise UserError(f"config.downscale={downscale} leaves nothing of {name}, which is {width} x {height} pixels")
+    # The remainder that downscaling cuts off does not count among the smaller pixels: hence not `size` here.
+    lenses = [
+        _fitted(frame, (width, height)).resized((width / downscale, height / downscale))
+        for frame, (width, height) in zip(frames, on_disk.tolist(), strict=True)
+    ]
+    return Cameras(
+        pose=np.asarray(poses, np.float32),
+        focal=np.asarray([lens.focal for lens in lenses], np.float32),
+        centre=np.asarray([lens.centre for lens in lenses], np.float32),
+        distortion=np.asarray([lens.distortion for lens in lenses], np.float32),
+        size=size.astype(np.int32),
+        model=_common_model(frames),
+    )
 
 
 def _fitted(frame: Frame, size: tuple[int, int]) -> Lens:
@@ -153,17 +192,22 @@ def _common_model(frames: Sequence[Frame]) -> str:
     return max(models, key=PERSPECTIVE.index)
 
 
-def _images(frames: Sequence[Frame], size: tuple[int, int], downscale: int) -> np.ndarray:
-    """uint8 [n, h, w, 3], or [n, h, w, 4] if any picture is transparent anywhere."""
-    width, height = size
+def _pictures(frames: Sequence[Frame], size: np.ndarray, downscale: int) -> Pictures:
+    """The frames' pictures of sizes [n, 2] with their masks; with alpha if any is transparent anywhere."""
     transparent = any(has_transparency(frame.path) for frame in frames)
-    out = np.full((len(frames), height, width, 4 if transparent else 3), 255, np.uint8)
+    pictures = Pictures.blank(size, 4 if transparent else 3)
 
-    def put(i: int) -> None:
+    def read(i: int) -> np.ndarray | None:
+        """Decodes frame i into its place and returns its mask."""
         picture = read_picture(frames[i].path, downscale)
-        out[i, ..., : picture.shape[-1]] = picture
+        pictures[i][..., : picture.shape[-1]] = picture
+        return masks.read(frames[i], downscale) if frames[i].mask else None
 
     with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
-        for _ in tqdm(pool.map(put, range(len(frames))), "reading images", len(frames), delay=3, leave=False):
-            pass
-    return out if transparent and out[..., 3].min() < 255 else out[..., :3]
+        reading = pool.map(read, range(len(frames)))
+        found = list(tqdm(reading, "reading images", len(frames), delay=3, leave=False))
+
+    # An alpha that is opaque everywhere says nothing, and costs a quarter of every step's transfer.
+    if transparent and pictures.table[:, 3].min() == 255:
+        pictures = dataclasses.replace(pictures, table=pictures.table[:, :3])
+    return pictures.masked(found)

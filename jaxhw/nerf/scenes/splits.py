@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from jaxhw.errors import UserError
 
 NAMES = ("train", "val", "test")
 
+Parts = dict[str, np.ndarray]  # indices of frames under some of `NAMES`
 
-def split_frames(given: Sequence[str], how: str) -> dict[str, np.ndarray]:
+
+def split_frames(given: Sequence[str], how: str) -> Parts:
     """Indices of n frames under "train", "val" and "test"; see `jaxhw.nerf.scenes.scene.load`.
 
     Args:
@@ -21,6 +24,7 @@ def split_frames(given: Sequence[str], how: str) -> dict[str, np.ndarray]:
       UserError: `how` is none of these, or leaves nothing to train on or (unless "given") nothing to test.
     """
     kind, _, value = how.partition(":")
+    # Each rule takes (the names given, what follows its colon) and may leave out splits that it does not make.
     split = {"given": _given, "every": _every, "fraction": _fraction}.get(kind, _unknown)(given, value)
     split = {name: np.asarray(split.get(name, ()), np.int64) for name in NAMES}
     if not split["train"].size or (kind != "given" and not split["test"].size):
@@ -29,20 +33,20 @@ def split_frames(given: Sequence[str], how: str) -> dict[str, np.ndarray]:
     return split
 
 
-def _given(given, value):
+def _given(given: Sequence[str], value: str) -> Parts:
     if not any(given) or value:
         raise UserError("split=given, but the scene gives no split of its own: set split to every:8 or fraction:0.9")
     return {name: np.flatnonzero(np.asarray(given) == name) for name in NAMES}
 
 
-def _every(given, value):
+def _every(given: Sequence[str], value: str) -> Parts:
     if not value.isdigit() or int(value) < 2:
         _unknown(given, value)
     held_out = np.arange(len(given)) % int(value) == 0
     return {"train": np.flatnonzero(~held_out), "test": np.flatnonzero(held_out)}
 
 
-def _fraction(given, value):
+def _fraction(given: Sequence[str], value: str) -> Parts:
     try:
         fraction = float(value)
     except ValueError:
@@ -53,5 +57,5 @@ def _fraction(given, value):
     return {"train": train, "test": np.setdiff1d(np.arange(len(given)), train)}
 
 
-def _unknown(given, value):
+def _unknown(given: Sequence[str], value: str) -> NoReturn:
     raise UserError("split must be given, every:K with K of at least 2, or fraction:F with F between 0 and 1")

@@ -1,1 +1,1 @@
-"""What happens to images on the device before a network sees them."""
+"""Augmentation: random changes of the training images, on the device; normalisation."""

@@ -4,7 +4,8 @@ torchvision's operations and magnitudes, on one image [h, w, 3] of floats in [0,
 black outside. Blends are not rounded to bytes in between, as torchvision on uint8 would.
 
 Under ``jax.vmap`` a switch computes every branch, so the fourteen operations are written as few: one blend and one
-affine move, whose parameters are neutral unless they are chosen, and a selection among the other four.
+affine move, whose parameters are neutral unless they are chosen, and a selection among the other four. An operation is
+its number in OPERATIONS; a strength is in the units of ``apply``.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import numpy as np
 from jaxhw.vision.augment import color, filters, geometry
 
 Array = jax.Array
-BINS = 31
+BINS = 31  # strengths of an operation, from none to the largest
 OPERATIONS = (
     "identity",
     "shear_x",
@@ -58,7 +59,7 @@ def _magnitudes(shear: float, translate: tuple[float, float], rotate: float, ble
 
 
 def rand_augment(key: Array, image: Array, n: int = 2, magnitude: int = 9) -> Array:
-    """``n`` random operations one after the other, all with the strength ``magnitude`` (0 to 30)."""
+    """RandAugment: ``n`` random operations one after the other, all with the strength ``magnitude`` (0 to 30)."""
     table = jnp.asarray(rand_magnitudes(*image.shape[:2])[:, magnitude])
 
     def step(image: Array, draws: Array) -> tuple[Array, None]:
@@ -69,7 +70,7 @@ def rand_augment(key: Array, image: Array, n: int = 2, magnitude: int = 9) -> Ar
 
 
 def trivial_augment(key: Array, image: Array) -> Array:
-    """One random operation with a random strength (the paper's "wide" ranges)."""
+    """TrivialAugment: one random operation with a random strength (the paper's "wide" ranges)."""
     draws = jax.random.uniform(key, (3,))
     operation = _operation(draws[0])
     strength = jnp.asarray(trivial_magnitudes())[operation, jnp.floor(draws[2] * BINS).astype(jnp.int32)]
@@ -77,11 +78,12 @@ def trivial_augment(key: Array, image: Array) -> Array:
 
 
 def _operation(draw: Array) -> Array:
+    """A uniform draw in [0, 1) -> an operation."""
     return jnp.floor(draw * len(OPERATIONS)).astype(jnp.int32)
 
 
 def _signed(draw: Array, operation: Array, strength: Array) -> Array:
-    """Moves and blends go either way."""
+    """The strength with a random sign for moves and blends, which go either way."""
     both_ways = (operation >= _CODE["shear_x"]) & (operation <= _CODE["sharpness"])
     return jnp.where(both_ways & (draw < 0.5), -strength, strength)
 
@@ -99,20 +101,24 @@ def apply(image: Array, operation: Array, strength: Array) -> Array:
     def where(name: str, neutral: float = 0.0) -> Array:
         return jnp.where(chosen(name), strength, neutral)
 
+    # The blends (brightness, color, contrast, sharpness) are one: with black, grey, the mean grey or a smoothed image.
+    # A factor of 1, where none is chosen, leaves the image as it is.
     other = jnp.where(chosen("color"), color.luma(image), jnp.where(chosen("contrast"), color.mean_luma(image), 0.0))
     other = jnp.where(chosen("sharpness"), filters.smoothed(image), other)
     factor = 1.0 + where("brightness") + where("color") + where("contrast") + where("sharpness")
     result = color.blend(image, other, factor)
-    # Between two levels: the same decision for every byte, whatever the division by 255 rounded to.
+    # Operations that change values one by one. The threshold of solarize lies between two levels: the same decision
+    # for every byte, whatever the division by 255 rounded to.
     threshold = (jnp.ceil(strength) - 0.5) / 255.0
     result = jnp.where(chosen("solarize"), color.solarize(image, threshold), result)
     result = jnp.where(chosen("posterize"), color.posterize(image, strength), result)
     result = jnp.where(chosen("autocontrast"), color.autocontrast(image), result)
     result = jnp.where(chosen("equalize"), color.equalize(image), result)
+    # The moves (shears, translations, rotation) are one affine map, the identity where none is chosen.
     return geometry.affine(result, _matrix(where, *image.shape[:2]))
 
 
-def _matrix(where: Callable, height: int, width: int) -> Array:
+def _matrix(where: Callable[[str], Array], height: int, width: int) -> Array:
     """The map [2, 3] for ``geometry.affine``: shears about the upper left corner, rotation about the centre."""
     shear_x, shear_y = where("shear_x"), where("shear_y")
     angle = jnp.deg2rad(where("rotate"))

@@ -52,6 +52,8 @@ def adjust_saturation(image: Array, factor: Array | float) -> Array:
 
 def adjust_hue(image: Array, shift: Array | float) -> Array:
     """Turn the hue by ``shift``, a fraction of the circle in [-0.5, 0.5]; HSV saturation and value stay."""
+    # RGB -> HSV: the value is the largest channel, the chroma its distance to the smallest; the hue, in sixths of the
+    # circle, is 0 at red, 2 at green and 4 at blue.
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -60,7 +62,8 @@ def adjust_hue(image: Array, shift: Array | float) -> Array:
     hue = jnp.where(value == red, (green - blue) * scale, in_green_or_blue) / 6.0 + shift
     hue = 6.0 * (hue - jnp.floor(hue))  # not jnp.mod, whose fmod costs more than all the rest
 
-    # HSV -> RGB: r, g, b are the value less the chroma times clip(3 - |hue - 3|, |hue - 2| - 1, |hue - 4| - 1)
+    # HSV -> RGB: red, green and blue are the value less the chroma times each of
+    # clip(3 - |hue - 3|, |hue - 2| - 1, |hue - 4| - 1)
     value, chroma, hue = value[..., None], chroma[..., None], hue[..., None]
     distance = jnp.abs(hue - jnp.array([3.0, 2.0, 4.0]))
     lack = jnp.array([2.0, -1.0, -1.0]) + jnp.array([-1.0, 1.0, 1.0]) * distance
@@ -68,9 +71,10 @@ def adjust_hue(image: Array, shift: Array | float) -> Array:
 
 
 def color_jitter(key: Array, image: Array, brightness: float, contrast: float, saturation: float, hue: float) -> Array:
-    """Random brightness, contrast, saturation and hue, in a random order, clipped after each (torchvision ColorJitter).
+    """Colour jitter: random brightness, contrast, saturation and hue, in a random order, as torchvision's ColorJitter.
 
-    The first three factors are uniform in [max(0, 1 - x), 1 + x], the hue's shift in [-hue, hue].
+    Values are clipped after each. The first three factors are uniform in [max(0, 1 - x), 1 + x], the hue's shift in
+    [-hue, hue].
     """
     draws = jax.random.uniform(key, (8,))  # one call: under vmap each further one is another kernel to compile and run
     low = jnp.array([max(0.0, 1.0 - brightness), max(0.0, 1.0 - contrast), max(0.0, 1.0 - saturation), -hue])
@@ -80,11 +84,11 @@ def color_jitter(key: Array, image: Array, brightness: float, contrast: float, s
 
 def jitter_in_order(image: Array, factors: Array, order: Array) -> Array:
     """Brightness (0), contrast (1), saturation (2) and hue (3) with ``factors`` [4], in the given order [4]."""
-    place = jnp.argsort(order)
-    blends = jnp.argsort(place[:3])
+    position = jnp.argsort(order)  # of each operation in the order
+    blends = jnp.argsort(position[:3])  # the three blends in their order
     # The hue is dearer than the blends: do it once, and run the blends before and after it, each of them with the
     # factor 1 (no change) on the side where it is not wanted.
-    before = place[blends] < place[3]
+    before = position[blends] < position[3]
     image = _blends(image, blends, jnp.where(before, factors[blends], 1.0))
     image = adjust_hue(image, factors[3])
     return _blends(image, blends, jnp.where(before, 1.0, factors[blends]))
@@ -94,6 +98,7 @@ def _blends(image: Array, order: Array, factors: Array) -> Array:
     """Brightness (0), contrast (1) and saturation (2) in the given order [3], the factors [3] in that order too."""
 
     def step(image: Array, operation: tuple[Array, Array]) -> tuple[Array, None]:
+        # The other image: black for brightness, the mean grey for contrast, grey for saturation.
         which, factor = operation
         other = jnp.where(which == 0, 0.0, jnp.where(which == 1, mean_luma(image), luma(image)))
         return blend(image, other, factor), None
@@ -108,12 +113,12 @@ def adjust_sharpness(image: Array, factor: Array | float) -> Array:
 
 
 def solarize(image: Array, threshold: Array | float) -> Array:
-    """Invert the values at or above ``threshold``."""
+    """Solarize: inverts the values at or above ``threshold``."""
     return jnp.where(image >= threshold, 1.0 - image, image)
 
 
 def posterize(image: Array, bits: Array | int) -> Array:
-    """Keep the upper ``bits`` of each value's 8."""
+    """Posterize: keeps the upper ``bits`` of each value's 8."""
     step = jnp.exp2(8.0 - bits)
     return jnp.floor(jnp.round(255.0 * image) / step) * step / 255.0
 
@@ -126,15 +131,17 @@ def autocontrast(image: Array) -> Array:
 
 
 def equalize(image: Array) -> Array:
-    """Flatten each channel's histogram of 256 levels (PIL's integer arithmetic).
+    """Histogram equalisation of each channel's 256 levels (PIL's integer arithmetic).
 
     A channel stays as it is if fewer than 255 pixels are darker than its lightest level.
     """
+    # The histograms of all channels in one table, entry 256 c + level.
     channels = image.shape[-1]
     levels = jnp.round(255.0 * image).astype(jnp.int32).reshape(-1, channels)
     entries = levels + 256 * jnp.arange(channels)
     # Counts as floats, which divide faster and are exact below 2^24 pixels.
     histogram = jnp.zeros(channels * 256).at[entries].add(1.0, mode="promise_in_bounds").reshape(channels, 256)
+    # A level's new value is the number of pixels below it, over the step that spreads them on 0 to 255.
     below = jnp.cumsum(histogram, axis=1) - histogram
     below_highest = jnp.max(jnp.where(histogram > 0, below, 0.0), axis=1, keepdims=True)
     step = jnp.floor(below_highest / 255.0)

@@ -9,6 +9,8 @@ import os
 import re
 import tempfile
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -24,7 +26,9 @@ from jaxhw.vision.data.images import LazyImages, fit, fit_all, fits
 CHUNK = 1024  # records in one read: array_record reads a thousand at once ten times as fast as one by one
 
 
-def load_tfds(name: str, split: str, image_size: int | None, data_dir: str | None, memory_limit: int | None):
+def load_tfds(
+    name: str, split: str, image_size: int | None, data_dir: str | None, memory_limit: int | None
+) -> tuple[np.ndarray | LazyImages, np.ndarray, list[str]]:
     """Loads one split of a TFDS set; see `jaxhw.vision.data.datasets.load`.
 
     Args:
@@ -33,11 +37,14 @@ def load_tfds(name: str, split: str, image_size: int | None, data_dir: str | Non
     Returns:
         (images [n, h, w, 3], labels int32 [n], class names).
     """
+    # What the set's description says of the split and its features.
     builder = find_or_prepare(name, root_of(data_dir))
     split = existing_split(builder, split)
     image_key, label_key = supervised_keys(builder)
     native = square_size(builder.info.features[image_key].shape)
     size = chosen_size(builder, image_size)
+    # Images of one size no larger than wanted are cached as they are, so that runs of any size share the cache. Others
+    # are decoded straight to the size wanted: their pixels, all of them, may not fit.
     in_memory = fits(builder.info.splits[split].num_examples * size * size * 3, memory_limit)
     if in_memory and native and native <= size:
         images, labels = read_pixels(builder, split, image_key, label_key, native)
@@ -58,6 +65,7 @@ def describe(name: str, image_size: int | None, data_dir: str | None) -> tuple[l
 
 
 def root_of(data_dir: str | None) -> str:
+    """The folder that prepared sets lie in: `data_dir`, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
@@ -65,12 +73,15 @@ def chosen_size(builder: tfds.core.DatasetBuilder, image_size: int | None) -> in
     """`image_size`, or the side that all images of the set share."""
     size = image_size or square_size(builder.info.features[supervised_keys(builder)[0]].shape)
     if size is None:
-        raise UserError(f"tfds:{builder.name} has images of varying sizes or that are not square: set image_size")
+        raise UserError(
+            f"tfds:{builder.name} has images of varying sizes or that are not square: set config.image_size"
+        )
     return size
 
 
 def find_or_prepare(name: str, root: str) -> tfds.core.DatasetBuilder:
     """Reads the description of the set `name` prepared under `root`, without any network; prepares it if we can."""
+    # Sets that are not there are downloaded, if this package knows how.
     builder = find(name, root)
     if builder is None:
         from jaxhw.vision.data import prepare
@@ -86,6 +97,7 @@ def find_or_prepare(name: str, root: str) -> tfds.core.DatasetBuilder:
             if find(name, root) is None:  # otherwise another process was preparing it too, and was faster
                 raise
         builder = find(name, root)
+    # TFDS's other file formats take TensorFlow to read.
     if "array_record" not in {fmt.value for fmt in builder.info.available_file_formats()}:
         raise UserError(
             f"{builder.data_dir} is prepared as {builder.info.file_format.value}, which only TensorFlow reads: where "
@@ -120,6 +132,7 @@ def existing_split(builder: tfds.core.DatasetBuilder, split: str) -> str:
 
 def supervised_keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
     """The names of the image feature and of the label that belongs to it."""
+    # Where the set itself does not name the pair, the first image and the first label.
     features = dict(builder.info.features.items())
     keys = builder.info.supervised_keys or (
         next((key for key, feature in features.items() if isinstance(feature, tfds.features.Image)), None),
@@ -136,7 +149,9 @@ def square_size(shape: tuple[int | None, ...]) -> int | None:
     return shape[0] if shape[0] == shape[1] else None
 
 
-def read_pixels(builder, split: str, image_key: str, label_key: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_pixels(
+    builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_key: str, size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """A split's images of one size and labels, from the cache if they are there, else into it."""
     path = os.path.join(builder.data_dir, f"jaxhw-{split}.npz")
     arrays = read_cache(path, (builder.info.splits[split].num_examples, size, size, 3))
@@ -146,10 +161,12 @@ def read_pixels(builder, split: str, image_key: str, label_key: str, size: int) 
     return arrays
 
 
-def read_records(builder, split: str, image_key: str, label_key: str, size: int, in_memory: bool):
+def read_records(
+    builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_key: str, size: int, in_memory: bool
+) -> tuple[np.ndarray | LazyImages, np.ndarray]:
     """Reads a split's images, decoded now or at each use, and its labels, int32 [n], which takes one pass anyway."""
 
-    def pixels(features) -> np.ndarray:
+    def pixels(features: Mapping[str, Any]) -> np.ndarray:
         try:
             return fit(Image.open(io.BytesIO(features[image_key].bytes_list.value[0])), size)
         except Exception as error:  # a damaged image makes PIL raise nearly anything
@@ -160,6 +177,7 @@ def read_records(builder, split: str, image_key: str, label_key: str, size: int,
         lazy = LazyImages(lambda i: pixels(parse(source[i])), len(source), size)
         images = np.empty(lazy.shape, np.uint8) if in_memory else lazy
         labels = np.empty(len(source), np.int32)
+        # One pass in chunks, the images of each decoded by all threads at once.
         for start in tqdm(range(0, len(source), CHUNK), f"reading {builder.name} {split}", delay=3, leave=False):
             rows = np.arange(start, min(start + CHUNK, len(source)))
             records = [parse(record) for record in source.__getitems__(rows.tolist())]
@@ -171,7 +189,7 @@ def read_records(builder, split: str, image_key: str, label_key: str, size: int,
     return images, labels
 
 
-def parse(record: bytes):
+def parse(record: bytes) -> Mapping[str, Any]:
     """The features by name of one record, a serialised tf.train.Example."""
     return tf_example_pb2.Example.FromString(record).features.feature
 

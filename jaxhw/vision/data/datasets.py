@@ -11,32 +11,47 @@ Spec            | what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from jaxhw.errors import UserError
+from jaxhw.options import Rule, at_least, defaults, option, read, require
 from jaxhw.vision.data.folder import common_size, find_domains, find_images, load_domains, load_folder
 from jaxhw.vision.data.images import LazyImages, fit
 from jaxhw.vision.data.splits import split_validation
 
 FOLDERS = {"folder": load_folder, "domains": load_domains}
 
-__all__ = ["Dataset", "default_options", "describe", "load", "split_validation"]
+__all__ = ["Dataset", "Options", "describe", "load", "split_validation"]
 
 
-def default_options() -> dict[str, Any]:
-    """The keys of a config that say which images a run reads, and how."""
-    return {
-        "dataset": "digits",  # tfds:NAME, folder:DIR, domains:DIR or digits
-        "fraction": 1.0,  # share of the training set that is used at all, drawn by class and seed
-        "data_dir": "",  # where prepared tfds sets lie; "" is $TFDS_DATA_DIR or ~/tensorflow_datasets
-        "image_size": 0,  # pixels; 0 is the set's own
-        "normalise": "none",  # channel statistics: none, cifar10, cifar100, imagenet
-    }
+@dataclass(frozen=True)
+class Options:
+    """The keys of a config that say which images a run reads, and how. Tasks add keys of their own in a subclass."""
+
+    dataset: str = option("digits", "tfds:NAME, folder:DIR, domains:DIR or digits")
+    fraction: float = option(
+        1.0,
+        "share of the training set that is used at all, drawn by class and seed",
+        Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
+    )
+    data_dir: str = option("", "where prepared tfds sets lie; empty is $TFDS_DATA_DIR or ~/tensorflow_datasets")
+    image_size: int = option(0, "pixels; 0 is the set's own", at_least(0))
+    normalise: str = option("none", "channel statistics, one of jaxhw.vision.augment.standard.STATISTICS")
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """This class's options among all keys of a config.
+
+        Raises:
+            UserError: one is of another kind or range.
+        """
+        return read(cls, {name: config[name] for name in defaults(cls)}, "config")
 
 
 @dataclass(frozen=True)
@@ -93,8 +108,9 @@ def load(
     Raises:
         UserError: naming what is missing, unreadable or undecided (the image size), and what to do.
     """
-    if image_size is not None and image_size < 1:
-        raise UserError(f"image_size is {image_size}: it must be at least 1 pixel")
+    if image_size is not None:
+        require("config.image_size", image_size, at_least(1), kind=int)
+    # Which kind of set it is decides who reads it; digits alone has no place (`where`).
     kind, _, where = spec.partition(":")
     if kind == "tfds" and where:
         from jaxhw.vision.data import catalogue  # imports TFDS, which takes half a second

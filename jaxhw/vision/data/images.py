@@ -21,7 +21,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # "I;16" and its byte orders, and "I", in which PIL holds some 16-bit files
+    # 16-bit grey has the modes "I;16", with its byte orders, and "I", in which PIL holds some such files.
+    if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         image = Image.fromarray((grey >> 8).astype(np.uint8))
     if image.has_transparency_data:
@@ -59,6 +60,7 @@ class LazyImages:
         """uint8 [k, size, size, 3] for k integer indices."""
         out = np.empty((len(indices), *self.shape[1:]), np.uint8)
 
+        # Threads decode in parallel, each into its own place.
         def put(slot: int, index: int) -> None:
             out[slot] = self._decode(index)
 
@@ -76,6 +78,7 @@ def fit_all(images: np.ndarray, size: int) -> np.ndarray:
 
 @functools.cache
 def decoding_pool() -> ThreadPoolExecutor:
+    """The threads that decode, one for each core; PIL decodes without Python's lock."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
 

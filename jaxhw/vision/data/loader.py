@@ -13,6 +13,7 @@ def batch_indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
     `step` is the positions [step * batch_size, (step + 1) * batch_size). So every example is seen exactly once an
     epoch, no example is dropped, a batch may straddle epochs, and a run resumes at any step without a replay.
     """
+    # The part of each epoch's permutation that the batch covers, in turn.
     position, end = step * batch_size, (step + 1) * batch_size
     pieces = []
     while position < end:
@@ -24,6 +25,7 @@ def batch_indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)  # a batch straddles two epochs
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The order of the n examples in an epoch."""
     # Philox is counter-based: (seed, epoch) is its key, so no epoch depends on those before it.
     return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64))).permutation(n)
 
@@ -34,8 +36,8 @@ def distinct_indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarra
     Batches are cut from each epoch's permutation alone. The n % batch_size examples at its end that fill none are left
     out, others in each epoch; an epoch has n // batch_size steps, at least one.
     """
-    epoch, place = divmod(step, n // batch_size)
-    return _permutation(seed, epoch, n)[place * batch_size : (place + 1) * batch_size].copy()
+    epoch, number = divmod(step, n // batch_size)
+    return _permutation(seed, epoch, n)[number * batch_size : (number + 1) * batch_size].copy()
 
 
 def padded_batches(n: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -16,6 +16,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -31,6 +32,7 @@ from tensorflow_datasets.image_classification.cifar import Cifar100 as TfdsCifar
 from jaxhw.errors import UserError
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+Records = Iterator[tuple[int, dict[str, Any]]]  # TFDS's (key, features) of each example
 
 
 def png(image: np.ndarray) -> io.BytesIO:
@@ -48,6 +50,7 @@ class Unpacked:
         self._downloads, self._folder = downloads, folder
 
     def download_and_extract(self, url: str) -> Path:
+        """Unpacks the archive at a URL, downloaded if need be; returns the folder."""
         archive = self._downloads.download(url)
         try:
             with tarfile.open(archive) as tar:
@@ -63,13 +66,14 @@ class Cifar:
 
     unpack_to: Path  # set by `prepare`
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Records]:
         return super()._split_generators(Unpacked(dl_manager, self.unpack_to))
 
-    def _generate_examples(self, split_prefix, filepaths):
+    def _generate_examples(self, split_prefix: str, filepaths: list[str]) -> Records:
         keys = self._cifar_info.label_keys
         rows = itertools.chain.from_iterable(read_cifar(path, len(keys)) for path in filepaths)
-        for index, (labels, image) in enumerate(rows):  # ids and keys are TFDS's, and so is the order they shuffle to
+        # Ids and keys are TFDS's, and so is the order that they shuffle to.
+        for index, (labels, image) in enumerate(rows):
             record = {"id": f"{split_prefix}{index:05d}", "image": png(image)}
             yield index, record | dict(zip(keys, labels, strict=True))
 
@@ -97,13 +101,13 @@ class Stl10(tfds.builder_cls("stl10"), skip_registration=True):
     url_infos = tfds.builder_cls("stl10").url_infos
     unpack_to: Path  # set by `prepare`
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Records]:
         folder = Unpacked(dl_manager, self.unpack_to).download_and_extract(stl10.URL) / "stl10_binary"
         self.info.features["label"].names = (folder / "class_names.txt").read_text().split()
         splits = {"train": "train", "test": "test", "unlabelled": "unlabeled"}
         return {split: self._generate_examples(folder, stem) for split, stem in splits.items()}
 
-    def _generate_examples(self, folder, stem):
+    def _generate_examples(self, folder: Path, stem: str) -> Records:
         """Planes of 96 x 96 pixels, column by column; labels 1..10, none (-1) in the unlabelled split."""
         images = np.memmap(folder / f"{stem}_X.bin", np.uint8).reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
         path = folder / f"{stem}_y.bin"
@@ -118,12 +122,13 @@ BUILDERS = {"cifar10": Cifar10, "cifar100": Cifar100, "stl10": Stl10}
 def prepare(name: str, data_dir: str) -> None:
     """Downloads the set `name` (a key of BUILDERS) and prepares it under `data_dir`; TFDS shows the progress.
 
-    The set appears in one rename when it is complete; whatever goes wrong before leaves nothing that passes for it.
+    The set appears in one rename when it is complete: a run that is cut off leaves nothing that could be taken for it.
 
     Raises:
         UserError: no connection, a server's error, a file that differs from the published one, a disk that is full or
             read-only; each with what to do.
     """
+    # Archives stay in downloads/, what is unpacked from them goes when the set is complete.
     downloads = Path(data_dir) / "downloads"
     try:
         downloads.mkdir(parents=True, exist_ok=True)
@@ -138,12 +143,14 @@ def prepare(name: str, data_dir: str) -> None:
 
 
 def _download_and_prepare(builder: tfds.core.DatasetBuilder, downloads: Path) -> None:
+    """TFDS's own preparation, with fewer retries, a timeout, and threads that end with it."""
     config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=True)
     before = set(downloads.glob("*.tmp.*"))
+    # Downloads read blocks until they are told to stop.
     stopped, open_url = threading.Event(), downloader._open_url
 
     @contextlib.contextmanager
-    def open_stoppable(url, **options):
+    def open_stoppable(url: str, **options: Any) -> Iterator[tuple[Any, Iterator[bytes]]]:
         with open_url(url, timeout=TIMEOUT, **options) as (response, blocks):
             yield response, itertools.takewhile(lambda _: not stopped.is_set(), blocks)
 
@@ -159,6 +166,7 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder, downloads: Path) ->
 
 
 def _download_advice(name: str, manual: Path, error: Exception) -> str:
+    """What to do about a download that failed: check the network, or put the file in its folder by hand."""
     [(url, info)] = BUILDERS[name].url_infos.items()
     file = manual / info.filename
     if not isinstance(error, NonMatchingChecksumError):

@@ -32,12 +32,14 @@ def split_validation(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
             f"a fraction of {fraction} cuts {len(labels)} images into {len(labels) - total} and {total}: "
             "both sides need some; use more images or another fraction"
         )
+    # Each class's share, rounded down, and the order of its examples in which they are held out.
     classes, counts = np.unique(labels, return_counts=True)
     shares = counts * (total / len(labels))
     drawn = np.floor(shares).astype(int)
     rng = np.random.default_rng(seed)
     members = [rng.permutation(np.flatnonzero(labels == c)) for c in classes]
-    # rounding makes equal remainders equal whatever the last bit says
+    # What is still missing comes from the classes with the largest remainders (rounded, so that equal ones are equal
+    # whatever the last bit says), in random order among equals, and never from a class with one example left.
     order = np.lexsort((rng.permutation(len(classes)), -np.round(shares - drawn, 9)))
     order = order[(drawn + 1 < counts)[order]]
     drawn[order[: total - drawn.sum()]] += 1
@@ -72,8 +74,10 @@ def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     if not total:
         raise UserError(f"a fraction of {fraction} of {len(labels)} images is none: use more, at most 1")
     rng = np.random.default_rng(seed)
-    place = np.empty(len(labels))  # the example's place in its class's random order, from 0 to 1
+    # The examples in the order of their position in their class's random order, from 0 to 1: every beginning of that
+    # order has of each class its share, and the beginnings of one order are nested.
+    position = np.empty(len(labels))
     for c in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == c))
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(np.lexsort((rng.permutation(len(labels)), place))[:total])
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.lexsort((rng.permutation(len(labels)), position))[:total])

@@ -1,1 +1,1 @@
-"""How good predictions and features are."""
+"""Scores of predictions, features of data sets and their k-nearest-neighbour classifier."""

@@ -28,6 +28,7 @@ class Extractor:
 
     def __call__(self, variables: PyTree, dataset: Dataset) -> np.ndarray:
         """[n, ...] for the n images in their order, on every process."""
+        # Each process decodes its own rows of a batch; all get all features. Batches compute while later ones load.
         mine, parts = meshes.my_rows(self.batch_size), []
         for indices, mask in loader.padded_batches(len(dataset), self.batch_size):
             images = meshes.put_rows(dataset.take(indices[mine]), self.mesh)

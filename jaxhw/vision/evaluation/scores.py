@@ -22,7 +22,7 @@ class Scores:
     """The sums over a split.
 
     Attributes:
-      confusion: [c, c] int64, images of true class i that were called j.
+      confusion: the confusion matrix [c, c] int64: images of true class i that were predicted as class j.
       top5: images whose class is among the five highest logits.
       loss: summed cross-entropy.
     """
@@ -36,7 +36,10 @@ class Scores:
         return int(self.confusion.sum())
 
     def numbers(self, prefix: str) -> dict[str, float]:
-        """Means, named ``{prefix}_accuracy``, ``{prefix}_top5`` and ``{prefix}_loss``; accuracies in [0, 1]."""
+        """Means over the images: top-1 accuracy, top-5 accuracy and loss; accuracies in [0, 1].
+
+        Named ``{prefix}_accuracy``, ``{prefix}_top5`` and ``{prefix}_loss``.
+        """
         return {
             f"{prefix}_accuracy": float(np.trace(self.confusion) / self.images),
             f"{prefix}_top5": self.top5 / self.images,
@@ -68,25 +71,30 @@ class Evaluator:
         )
 
     def __call__(self, variables: PyTree, dataset: Dataset) -> Scores:
+        """The scores of exactly every image: those that fill the last batch up are masked."""
         rows, sums = meshes.my_rows(self.batch_size), self._zero
         for indices, mask in loader.padded_batches(len(dataset.labels), self.batch_size):
             mine = indices[rows]
             batch = {"image": dataset.take(mine), "label": dataset.labels[mine], "mask": mask[rows]}
             sums = self._add(variables, sums, meshes.put_rows(batch, self.mesh))
+        # Only now do the sums leave the device: no batch waits for the host.
         sums = jax.device_get(sums)
         return Scores(sums["confusion"].astype(np.int64), int(sums["top5"]), float(sums["loss"]))
 
 
 def _add(logits: Callable, variables: PyTree, sums: PyTree, batch: PyTree) -> PyTree:
+    """The sums with those of a batch; z are its logits [b, c]."""
+    # The mask is False for images that only fill a batch up.
     labels, mask = batch["label"], batch["mask"]
     z = logits(variables, batch["image"])
     true = jnp.take_along_axis(z, labels[:, None], axis=1)
-    # argmax calls NaN the first class; that image is called another than its own
-    called = jnp.where(jnp.isnan(z).any(1), (labels + 1) % z.shape[1], z.argmax(1))
+    # argmax gives an image with a NaN among its logits any class, maybe the right one: it gets a wrong one here.
+    predicted = jnp.where(jnp.isnan(z).any(1), (labels + 1) % z.shape[1], z.argmax(1))
+    # Top-5: fewer than five logits are larger than the true class's.
     among_five = ((z > true).sum(1) < 5) & jnp.isfinite(true[:, 0])
     losses = optax.softmax_cross_entropy_with_integer_labels(z, labels)
     return {
-        "confusion": sums["confusion"].at[labels, called].add(mask.astype(jnp.int32)),
+        "confusion": sums["confusion"].at[labels, predicted].add(mask.astype(jnp.int32)),
         "top5": sums["top5"] + (among_five & mask).sum(dtype=jnp.int32),
         "loss": sums["loss"] + jnp.where(mask, losses, 0).sum(),
     }

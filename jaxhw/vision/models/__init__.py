@@ -1,1 +1,1 @@
-"""Networks: backbones, heads, and the layers with a form for each processor."""
+"""Networks: backbones, heads, norms, and the layers with a form for each processor."""

@@ -1,4 +1,7 @@
-"""A backbone and the heads behind it, over the views of a batch."""
+"""A backbone, its projection head and its predictor in a chain, over the views of a batch.
+
+Shapes: v views of b images, [b, v, h, w, c]; each module's output has d numbers a view, [b, v, d].
+"""
 
 from typing import Any
 
@@ -39,9 +42,11 @@ class Networks:
         The chain ends with the last module that ``params`` has. ``rng`` is for dropout.
         """
         b, v = images.shape[:2]
+        # All views as one batch, whose statistics they share.
         if self.together:
             outputs, stats = self._chain(params, stats, images.reshape(b * v, *images.shape[2:]), rng)
             return {name: x.reshape(b, v, -1) for name, x in outputs.items()}, stats
+        # A call for each view, which continues with the running statistics that the one before it left.
         views = []
         for i in range(v):
             outputs, stats = self._chain(params, stats, images[:, i], jax.random.fold_in(rng, i))
@@ -49,7 +54,9 @@ class Networks:
         return jax.tree.map(lambda *xs: jnp.stack(xs, 1), *views), stats
 
     def _chain(self, params: PyTree, stats: PyTree, x: jax.Array, rng: jax.Array) -> tuple[dict, PyTree]:
+        """Images x [n, ...] -> (output [n, d] of each module, new batch statistics by module)."""
         outputs, new_stats = {}, {}
+        # Each module's output is the next one's input. A target network has no predictor and ends before it.
         for name, apply in self._apply.items():
             if name not in params:
                 break

@@ -1,6 +1,7 @@
-"""Runs a model whose batch statistics are those of parts of the batch where these parts lie."""
+"""Ghost batch normalisation over several devices: each part of the batch is normalised on the device it lies on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,16 +12,17 @@ from ml_collections import ConfigDict
 from jaxhw.errors import UserError
 
 AXIS = "data"
+PyTree = Any
 
 
 def check(config: ConfigDict) -> None:
     """Raises a UserError unless the model's parts divide the batch."""
     groups = config.model.get("norm_groups", 1)
     if config.batch_size % groups:
-        raise UserError(f"model.norm_groups={groups} must divide batch_size={config.batch_size}")
+        raise UserError(f"config.model.norm_groups={groups} must divide config.batch_size={config.batch_size}")
 
 
-def in_training(model: nn.Module, mesh: Mesh) -> Callable:
+def in_training(model: nn.Module, mesh: Mesh) -> Callable[[PyTree, jax.Array, jax.Array], tuple[jax.Array, PyTree]]:
     """(variables, images, rng) -> (outputs, what the pass changes of the variables), as one call of the model does it.
 
     Where the model's ``norm_groups`` are whole on each device, the devices meet at the gradient only, not at every
@@ -28,16 +30,18 @@ def in_training(model: nn.Module, mesh: Mesh) -> Callable:
     models with batch statistics have none of.
     """
 
-    def apply(model, variables, images, **rngs):
+    def apply(model: nn.Module, variables: Mapping, images: jax.Array, **rngs: Any) -> tuple[jax.Array, PyTree]:
         mutable = [name for name in variables if name != "params"]
         return model.apply(variables, images, train=True, mutable=mutable, **rngs)
 
+    # Where a part would lie on two devices, or there is one device, the compiler divides the work.
     groups = getattr(model, "norm_groups", 1)
     if mesh.size == 1 or groups % mesh.size:
         return lambda variables, images, rng: apply(model, variables, images, rngs={"dropout": rng})
+    # Elsewhere each device runs a model with only its own parts, and averages the running statistics with the others.
     local = model.clone(norm_groups=groups // mesh.size)
 
-    def on_device(variables, images):
+    def on_device(variables: Mapping, images: jax.Array) -> tuple[jax.Array, PyTree]:
         outputs, changed = apply(local, variables, images)
         return outputs, lax.pmean(changed, AXIS)
 

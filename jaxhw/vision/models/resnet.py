@@ -1,6 +1,8 @@
-"""ResNet (He et al., 2016) as torchvision builds it: v1.5 bottlenecks, explicit padding, fan-out initialisation."""
+"""ResNet (He et al., 2016) as torchvision builds it: v1.5 bottlenecks, explicit padding, fan-out initialisation.
 
-from collections.abc import Callable
+Shapes: images and maps [b, h, w, c]; y is what a block's convolutions add to its shortcut.
+"""
+
 from functools import partial
 
 import flax.linen as nn
@@ -8,9 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax.linen import initializers as init
 
-from jaxhw.vision.models import classifier, layers
+from jaxhw.options import at_least, one_of, option
+from jaxhw.vision.models import layers
+from jaxhw.vision.models.heads import CLASSIFICATION_HEADS, classification_head
+from jaxhw.vision.models.norms import BatchNorm
 
-# torchvision: kaiming_normal_(mode="fan_out", nonlinearity="relu")
+Array = jax.Array
+# Kaiming initialisation (He et al. 2015) as torchvision has it: kaiming_normal_(mode="fan_out", nonlinearity="relu").
 conv_init = init.variance_scaling(2.0, "fan_out", "normal")
 STEMS = ("torchvision", "cifar")
 
@@ -24,53 +30,13 @@ class Conv(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         return layers.conv(x, self.param("kernel", conv_init, shape), self.stride, self.dtype)
 
 
-class BatchNorm(nn.Module):
-    """torch.nn.BatchNorm2d over all axes but the last; running statistics move by a tenth of the way each step.
-
-    Like PyTorch, a batch is normalised with its biased variance while the running variance averages the unbiased one.
-    With ``groups`` each of so many equal parts of the batch is normalised by itself, and running statistics move
-    towards the mean of the parts' own.
-    """
-
-    groups: int = 1
-    scale_init: Callable = init.ones
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        shape = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, shape) if self.use_scale else jnp.ones(shape)
-        bias = self.param("bias", init.zeros, shape) if self.use_bias else jnp.zeros(shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
-        if not train:
-            return (x - mean.value) * (jax.lax.rsqrt(var.value + self.epsilon) * scale) + bias
-        y, batch_mean, batch_var = self._normalise(x, scale, bias)
-        if not self.is_initializing():
-            count = x.size // x.shape[-1] // self.groups
-            unbiased = batch_var * (count / max(count - 1, 1))
-            mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
-            var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
-        return y
-
-    def _normalise(self, x, scale, bias):
-        if self.groups == 1:
-            return layers.batch_norm(x, scale, bias, self.epsilon)
-        parts = x.reshape(self.groups, -1, *x.shape[1:])
-        y, mean, var = jax.vmap(lambda part: layers.batch_norm(part, scale, bias, self.epsilon))(parts)
-        return y.reshape(x.shape), mean.mean(0), var.mean(0)
-
-
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions with a residual connection: relu(shortcut(x) + y)."""
 
     width: int
     stride: int
@@ -80,17 +46,22 @@ class BasicBlock(nn.Module):
     expansion = 1
 
     @nn.compact
-    def __call__(self, x, train: bool):
+    def __call__(self, x: Array, train: bool) -> Array:
+        # The last batch norm has no ReLU before the addition.
         last = init.zeros if self.zero_init else init.ones
         y = Conv(self.width, 3, self.stride, self.dtype, name="conv1")(x)
         y = nn.relu(BatchNorm(self.norm_groups, name="bn1")(y, train))
         y = Conv(self.width, 3, 1, self.dtype, name="conv2")(y)
         y = BatchNorm(self.norm_groups, last, name="bn2")(y, train)
-        return nn.relu(y + shortcut(x, y, self.stride, self.dtype, self.norm_groups, train))
+        return nn.relu(y + shortcut(self, x, y, train))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which carries the stride: v1.5), 1x1 to four times the width, and a shortcut."""
+    """The bottleneck block: 1x1, 3x3 (which carries the stride: v1.5), 1x1 to four times the width.
+
+    The 3x3 convolution, the costly one, works on a quarter of the channels. The residual connection is that of
+    :class:`BasicBlock`.
+    """
 
     width: int
     stride: int
@@ -100,60 +71,63 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     @nn.compact
-    def __call__(self, x, train: bool):
+    def __call__(self, x: Array, train: bool) -> Array:
+        # Reduce the channels, convolve, and expand them again. The last batch norm has no ReLU before the addition.
         last = init.zeros if self.zero_init else init.ones
         y = Conv(self.width, 1, 1, self.dtype, name="conv1")(x)
         y = nn.relu(BatchNorm(self.norm_groups, name="bn1")(y, train))
-        y = nn.relu(
-            BatchNorm(self.norm_groups, name="bn2")(
-                Conv(self.width, 3, self.stride, self.dtype, name="conv2")(y), train
-            )
-        )
+        y = Conv(self.width, 3, self.stride, self.dtype, name="conv2")(y)
+        y = nn.relu(BatchNorm(self.norm_groups, name="bn2")(y, train))
         y = Conv(4 * self.width, 1, 1, self.dtype, name="conv3")(y)
         y = BatchNorm(self.norm_groups, last, name="bn3")(y, train)
-        return nn.relu(y + shortcut(x, y, self.stride, self.dtype, self.norm_groups, train))
+        return nn.relu(y + shortcut(self, x, y, train))
 
 
-def shortcut(x, y, stride: int, dtype, norm_groups: int, train: bool):
-    """x itself, or its 1x1 projection when the block changes the shape. Called inside a block's compact method."""
+def shortcut(block: BasicBlock | Bottleneck, x: Array, y: Array, train: bool) -> Array:
+    """The block's input x itself, or, where the block changes the shape, its projection shortcut: a 1x1 convolution.
+
+    Called inside the block's compact method, whose module owns the projection's parameters.
+    """
     if x.shape == y.shape:
         return x
-    x = Conv(y.shape[-1], 1, stride, dtype, name="downsample_conv")(x)
-    return BatchNorm(norm_groups, name="downsample_bn")(x, train)
+    x = Conv(y.shape[-1], 1, block.stride, block.dtype, name="downsample_conv")(x)
+    return BatchNorm(block.norm_groups, name="downsample_bn")(x, train)
 
 
 class ResNet(nn.Module):
     """Images [b, h, w, c] -> logits [b, num_classes], or pooled features [b, d] without a head.
 
-    stem "torchvision" is 7x7 stride 2 and a max-pool; "cifar" is 3x3 stride 1 without pooling (SimCLR's choice for
-    images of at most 32 pixels). zero_init_residual starts each block's last BatchNorm at 0 (Goyal et al., 2017).
-    norm_groups > 1 normalises each of so many parts of the batch by itself (ghost batches; Hoffer et al., 2017).
+    Stem "torchvision" is 7x7 stride 2 and a max-pool; "cifar" is 3x3 stride 1 without pooling (SimCLR's choice for
+    images of at most 32 pixels). zero_init_residual makes every block the identity at the start (Goyal et al., 2017).
+    norm_groups > 1 is ghost batch normalisation, see :class:`~jaxhw.vision.models.norms.BatchNorm`.
     """
 
     blocks: tuple[int, ...]
     bottleneck: bool
     image_size: int = 32
     num_classes: int | None = None
-    head: str = "linear"
-    stem: str = "torchvision"
-    width: int = 64
-    zero_init_residual: bool = False
-    norm_groups: int = 1
+    head: str = option("linear", "classification head", one_of(*CLASSIFICATION_HEADS))
+    stem: str = option("torchvision", "first layers", one_of(*STEMS))
+    width: int = option(64, "channels of the first stage", at_least(1))
+    zero_init_residual: bool = option(False, "each block's last batch norm starts with the scale 0")
+    norm_groups: int = option(1, "parts of the batch that are normalised by themselves", at_least(1))
     dtype: jnp.dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         stem = (7, 2) if self.stem == "torchvision" else (3, 1)
         self.conv1 = Conv(self.width, *stem, self.dtype)
         self.bn1 = BatchNorm(self.norm_groups)
         block = Bottleneck if self.bottleneck else BasicBlock
+        # Each stage doubles the channels, and all but the first halve the map in their first block.
         for stage, count in enumerate(self.blocks):
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1
                 module = block(self.width << stage, stride, self.zero_init_residual, self.norm_groups, self.dtype)
                 setattr(self, f"layer{stage + 1}_{i}", module)
 
-    def features(self, x: jax.Array, train: bool) -> jax.Array:
+    def features(self, x: Array, train: bool) -> Array:
         """Images [b, h, w, c] -> pooled features [b, d], d = 512 (BasicBlock) or 2048 (Bottleneck) at width 64."""
+        # The stem, the stages, and global average pooling.
         x = nn.relu(self.bn1(self.conv1(x), train))
         if self.stem == "torchvision":
             x = layers.max_pool(x)
@@ -163,9 +137,9 @@ class ResNet(nn.Module):
         return jnp.mean(x, (1, 2))
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         x = self.features(x, train)
-        return classifier.head(self.head, self.num_classes, self.dtype)(x) if self.num_classes else x
+        return classification_head(self.head, self.num_classes, self.dtype)(x) if self.num_classes else x
 
 
 ResNet18 = partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False)

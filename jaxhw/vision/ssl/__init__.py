@@ -1,1 +1,1 @@
-"""Self-supervised learning: methods, their losses, and what is watched while features form."""
+"""Self-supervised learning: methods, their losses, and monitors of the features while they form."""

@@ -1,7 +1,11 @@
-"""Supervised classification, from scratch or from other weights: the task of configs/vit.py and configs/finetune.py."""
+"""Supervised classification, from scratch or from other weights: the task of configs/vit.py and configs/finetune.py.
+
+Shapes: b images [b, h, w, 3] of c classes, logits [b, c].
+"""
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +19,34 @@ from jaxhw import config as configs
 from jaxhw import files, plots
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
-from jaxhw.vision.augment import mixing
-from jaxhw.vision.augment import standard as augment
+from jaxhw.options import Rule, at_least, below, defaults, option
+from jaxhw.state import Variables
+from jaxhw.task import Context, Task
+from jaxhw.vision.augment import mixing, standard
 from jaxhw.vision.data import datasets, loader, splits
 from jaxhw.vision.evaluation.scores import Evaluator, Scores
-from jaxhw.vision.models import parts
-from jaxhw.vision.models import registry as models
-from jaxhw.vision.weights import sources as weights
+from jaxhw.vision.models import parts, registry
+from jaxhw.vision.weights import sources
 
 PyTree = Any
 HEAD_ALONE = (("", 0.0), ("head", 1.0))  # groups of the optimiser
+_SIZES = Rule(
+    "of whole numbers of at least 1", lambda sizes: all(isinstance(size, int) and size >= 1 for size in sizes)
+)
+
+
+@dataclass(frozen=True)
+class Options(datasets.Options):
+    """The options of a classification run beside those of its model and augmentation."""
+
+    validation: float = option(
+        0.0, "fraction of the training set held out, watched while training", at_least(0), below(1)
+    )
+    test: bool = option(True, "evaluate the test split, at the end; while training where validation is 0")
+    earlier_sizes: tuple[int, ...] = option(
+        (), "progressive resizing: pixels of the training images in earlier, equally long phases of the run", _SIZES
+    )
+    frozen: bool = option(False, "train the head alone: the rest keeps its weights and its batch statistics")
 
 
 def default_config(model: str) -> ConfigDict:
@@ -32,20 +54,16 @@ def default_config(model: str) -> ConfigDict:
     config = configs.base("classify")
     with config.unlocked():
         config.update(
-            datasets.default_options()
+            defaults(Options)
             | {
-                "validation": 0.0,  # fraction of the training set held out, watched while training
-                "test": True,  # evaluate the test split (at the end; while training where validation is 0)
-                "earlier_sizes": (),  # pixels of the training images in earlier, equally long phases of the run
-                "frozen": False,  # train the head alone: the rest keeps its weights and its batch statistics
-                "model": {"name": model, **models.options(model)},
-                "augment": augment.default_options(),
+                "model": {"name": model, **registry.options(model)},
+                "augment": defaults(standard.Standard),
             }
         )
     return config
 
 
-class Classify:
+class Classify(Task):
     """Cross-entropy on labelled images; see :class:`jaxhw.task.Task` for what each method promises."""
 
     unit = "images"
@@ -53,30 +71,39 @@ class Classify:
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.config = config
+        Options.of(config)
         self.train, self.splits = load_splits(config)
+        # Progressive resizing: the same rows at other sizes, in phases of the run.
         smaller = {size: load_splits(resized(config, size)) for size in set(config.earlier_sizes)}
         self.phases = [*(smaller[size] for size in config.earlier_sizes), (self.train, self.splits)]
+        # The length of the run, and what is computed in it.
         self.names = self.train.names
         self.steps_per_epoch = len(self.train.labels) / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
-        self.predictor = Predictor(config, self.names, self.train.image_size)
+        self.classifier = Classifier(config, self.names, self.train.image_size)
         parts.check(config)
-        self.apply = parts.in_training(self.predictor.model, mesh)
+        self.apply = parts.in_training(self.classifier.model, mesh)
         self.groups = HEAD_ALONE if config.frozen else ()
         if config.frozen and any(not prefix.startswith("head") for prefix, _ in config.optim.groups):
-            raise UserError(f"config.frozen trains the head alone: optim.groups={config.optim.groups} names more")
-        self.augment = augment.standard(config.augment.to_dict())
-        self.evaluator = Evaluator(self.predictor.logits, len(self.names), config.batch_size, mesh)
+            raise UserError(
+                f"config.optim.groups={config.optim.groups} names more than the head, which config.frozen trains alone"
+            )
+        self.augment = standard.standard(config.augment.to_dict())
+        self.evaluator = Evaluator(self.classifier.logits, len(self.names), config.batch_size, mesh)
 
-    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
-        size = self.train.image_size
-        variables = self.predictor.model.init(rng, jnp.zeros((1, size, size, 3)), train=False)
-        return variables["params"], {k: v for k, v in variables.items() if k != "params"}
+    def init(self, rng: jax.Array) -> Variables:
+        image = jnp.zeros((1, self.train.image_size, self.train.image_size, 3))
+        params, collections = registry.init(self.classifier.model, rng, image)
+        return Variables(params, collections)
 
-    def pretrained(self, shapes: PyTree) -> PyTree:
-        like = {"params": shapes["params"], **shapes["model_state"]}
+    @staticmethod
+    def backbone(variables: Variables) -> PyTree:
+        return {"params": variables.params, "batch_stats": variables.model_state.get("batch_stats", {})}
+
+    def pretrained(self, shapes: Variables) -> PyTree:
+        like = {"params": shapes.params, **shapes.model_state}
         config = self.config
-        found = weights.load(config.init_from, like, config.normalise, config.model.get("heads"))
+        found = sources.load(config.init_from, like, config.normalise, config.model.get("heads"))
         return {"params": found["params"], "model_state": {k: v for k, v in found.items() if k != "params"}}
 
     def batch(self, step: int) -> PyTree:
@@ -89,33 +116,38 @@ class Classify:
         """The training set and the splits at the size that step ``step`` sees."""
         return self.phases[step * len(self.phases) // self.steps]
 
-    def loss(self, params, model_state, batch, rng):
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        # Each image by itself, then label smoothing, then mixtures of pairs of images, targets with them.
         options = self.config.augment
-        image_rng, mix_rng, dropout_rng = jax.random.split(rng, 3)
+        image_rng, mix_rng, dropout_rng = jax.random.split(context.rng, 3)
         images = self.augment(jax.random.split(image_rng, len(batch["label"])), batch["image"])
         targets = mixing.smooth(batch["label"], len(self.names), options.label_smoothing)
         images, targets = mixing.mix(mix_rng, images, targets, options.mixup, options.cutmix, options.mix_probability)
-        variables, images = {"params": params, **model_state}, self.predictor.normalise(images)
+        variables, images = {"params": params, **model_state}, self.classifier.normalise(images)
+        # A frozen backbone is frozen in its batch statistics too, and has no dropout: it runs in evaluation mode.
         if self.config.frozen:
-            logits, new_state = self.predictor.model.apply(variables, images, train=False), model_state
+            logits, new_state = self.classifier.model.apply(variables, images, train=False), model_state
         else:
             logits, new_state = self.apply(variables, images, dropout_rng)
+        # The accuracy on a mixture counts the class with the larger share.
         loss = optax.softmax_cross_entropy(logits, targets).mean()
         accuracy = (logits.argmax(-1) == targets.argmax(-1)).mean()
         return loss, (new_state, {"loss": loss, "accuracy": accuracy})
 
-    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
-        watched, (_, splits) = "val" if "val" in self.splits else "test", self.phase(step - 1)
-        return self.evaluator(variables, splits[watched]).numbers(watched) if watched in splits else {}
+    def evaluate(self, variables: Variables, step: int) -> dict[str, float]:
+        split, (_, splits) = "val" if "val" in self.splits else "test", self.phase(step - 1)
+        return self.evaluator(variables, splits[split]).numbers(split) if split in splits else {}
 
-    def score(self, variables: PyTree, split: str) -> Scores:
+    def score(self, variables: Variables, split: str) -> Scores:
         """The scores of "val" or "test"."""
         return self.evaluator(variables, self.splits[split])
 
     def describe(self, workdir: Path) -> None:
         write_labels(workdir, self.names, self.train.image_size)
 
-    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
+    def finish(self, variables: Variables, workdir: Path) -> dict[str, Any]:
         results: dict[str, Any] = {"dataset": self.config.dataset, "train_images": len(self.train.labels)}
         for split in self.splits:
             scores = self.score(variables, split)
@@ -127,21 +159,21 @@ class Classify:
         return results
 
 
-class Predictor:
+class Classifier:
     """The trained function from pictures to logits, with the pre-processing that belongs to it."""
 
     def __init__(self, config: ConfigDict, names: list[str], image_size: int):
-        self.model = models.create(config.model, len(names), image_size, config.dtype)
+        self.model = registry.create(config.model, len(names), image_size, config.dtype)
         self.names, self.image_size = names, image_size
-        self.normalise = augment.normaliser(config.normalise)
+        self.normalise = standard.normaliser(config.normalise)
 
-    def logits(self, variables: PyTree, images: jax.Array) -> jax.Array:
+    def logits(self, variables: Variables, images: jax.Array) -> jax.Array:
         """uint8 images [b, h, w, 3] -> [b, classes]; ``variables`` is ``TrainState.variables``."""
         pixels = self.normalise(images.astype(jnp.float32) / 255)
-        return self.model.apply({"params": variables["params"], **variables["model_state"]}, pixels, train=False)
+        return self.model.apply({"params": variables.params, **variables.model_state}, pixels, train=False)
 
     @classmethod
-    def from_workdir(cls, workdir: Path) -> "Predictor":
+    def from_workdir(cls, workdir: Path) -> "Classifier":
         """What a run's config.json and labels.json describe."""
         labels = read_labels(workdir)
         return cls(read_config(workdir), labels["names"], labels["image_size"])
@@ -155,15 +187,17 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
     Raises:
       UserError: as ``datasets.load`` does; a set has fewer than two classes or images without a label.
     """
+    # What to train on: all of the set, or a part of its labels, less the validation split.
     where, held_out = config.data_dir or None, {}
     train = datasets.load(config.dataset, "train", config.image_size or None, where)
     if len(train.names) < 2:
-        raise UserError(f"{config.dataset} has one class, {train.names[0]}: there is nothing to tell it from")
+        raise UserError(f"config.dataset={config.dataset} has only one class, {train.names[0]}; at least 2 are needed")
     if config.fraction != 1:
         train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
     if config.validation:
         kept, cut = datasets.split_validation(train.labels, config.validation, config.seed)
         train, held_out["val"] = train.subset(kept), train.subset(cut)
+    # The test split has the training images' size, even where that is the set's own.
     if config.test:
         held_out["test"] = datasets.load(config.dataset, "test", train.image_size, where)
     for name, split in {"train": train, **held_out}.items():
@@ -176,9 +210,7 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
 def resized(config: ConfigDict, image_size: int) -> ConfigDict:
     """The config for an earlier phase of a run, with images of another size (progressive resizing; Howard, 2018)."""
     if config.model.name == "vit":
-        raise UserError("config.earlier_sizes: a ViT's position embedding knows one size; leave it empty")
-    if not isinstance(image_size, int) or image_size < 1:
-        raise UserError(f"config.earlier_sizes: {image_size!r} is no number of pixels, from 1 on")
+        raise UserError("config.earlier_sizes must be empty: a ViT's position embedding is of one size of images")
     other = config.copy_and_resolve_references()
     other.image_size = image_size
     return other
@@ -206,7 +238,9 @@ def read_labels(workdir: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{workdir} is no workdir of a classification run: it has no labels.json") from None
     except ValueError:
-        raise UserError(f"{workdir / 'labels.json'} is damaged: the run's own command writes it anew") from None
+        raise UserError(
+            f"{workdir / 'labels.json'} is damaged: the command that trained the run writes it again"
+        ) from None
 
 
 def save_scores(scores: Scores, names: list[str], folder: Path, split: str) -> None:

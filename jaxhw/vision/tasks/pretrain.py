@@ -1,4 +1,7 @@
-"""Self-supervised pre-training: the task behind configs/simclr.py, configs/byol.py and their like."""
+"""Self-supervised pre-training: the task behind configs/simclr.py, configs/byol.py and their like.
+
+Shapes: v views of b images, [b, v, h, w, c]; features have d numbers, projections p.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +17,38 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots
 from jaxhw.errors import UserError
-from jaxhw.vision.augment import standard as augment
-from jaxhw.vision.augment import views
+from jaxhw.options import at_least, below, defaults, option, require
+from jaxhw.state import Variables
+from jaxhw.task import Context, Task
+from jaxhw.vision.augment import standard, views
 from jaxhw.vision.data import datasets, loader, splits
 from jaxhw.vision.evaluation import knn
-from jaxhw.vision.models import parts
-from jaxhw.vision.models import registry as models
+from jaxhw.vision.models import parts, registry
 from jaxhw.vision.models.networks import Networks
 from jaxhw.vision.ssl import methods, monitors
+from jaxhw.vision.ssl.feature_monitor import IMAGES, FeatureMonitor, Functions, Sets
 from jaxhw.vision.ssl.methods.base import Outputs
-from jaxhw.vision.ssl.watch import IMAGES, Watch
 
 PyTree = Any
 TARGET = ("backbone", "projector")  # what a target network averages
+
+
+@dataclass(frozen=True)
+class Options(datasets.Options, knn.Options):
+    """The options of a pre-training run beside those of its model, method and augmentation.
+
+    The k-nearest-neighbour accuracy of the features is measured on held-out images while training and on the test split
+    at the end.
+    """
+
+    split: str = option("train", 'what to learn from: "unlabelled" of tfds:stl10, say')
+    views: int = option(2, "of each image, see jaxhw.vision.augment.views.pipeline")
+    knn_dataset: str = option("", "a labelled set for kNN; empty is the set itself, where it has labels")
+    knn_bank: int = option(10000, "images to find neighbours among; for the test split all are used", at_least(1))
+    validation: float = option(
+        0.04, "fraction of that set held out, also from the pre-training; 0: no kNN", at_least(0), below(1)
+    )
+    test: bool = option(True, "whether to use the test split, at the end")
 
 
 def default_config(method: str, model: str = "resnet18") -> ConfigDict:
@@ -34,117 +56,124 @@ def default_config(method: str, model: str = "resnet18") -> ConfigDict:
     config = configs.base("pretrain")
     with config.unlocked():
         config.update(
-            datasets.default_options()
+            defaults(Options)
             | {
-                "split": "train",  # what to learn from: "unlabelled" of tfds:stl10, say
-                "model": {"name": model, **models.options(model)},
+                "model": {"name": model, **registry.options(model)},
                 "method": {"name": method, **methods.options(method)},
-                "views": 2,  # of each image
-                "augment": dict(views.SIMCLR),
-                # kNN accuracy of the features: of held-out images while training, of the test split at the end
-                "knn_dataset": "",  # a labelled set; "" is the set itself, where it has labels
-                "knn_bank": 10000,  # images to find neighbours among; for the test split all are used
-                "knn_k": 200,
-                "knn_temperature": 0.1,
-                "validation": 0.04,  # fraction of that set held out, also from the pre-training; 0: no kNN
-                "test": True,  # whether to use the test split, at the end
+                "augment": defaults(views.Views),
             }
         )
     return config
 
 
-class Pretrain:
+class Pretrain(Task):
     """A method of self-supervised learning on unlabelled images; see :class:`jaxhw.task.Task` for the promises.
 
     ``TrainState.params`` is {"backbone", "projector", "predictor" if there is one}, the backbone's tree being that of
-    ``models.create(config.model, None, ...)``. The model_state holds "batch_stats" by the same names, and "target":
-    the moving average of {"backbone", "projector"} of methods that have one.
+    ``registry.create(config.model, None, ...)``. The model_state holds "batch_stats" by the same names, and "target":
+    the target network's {"backbone", "projector"}, an exponential moving average, of methods that have one.
     """
 
     unit = "images"
     metric_names = ("loss", "projection_std")
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
-        self.config = config
+        # Options that need no data to be checked, the method, and the augmentation that draws its views.
+        self.config, options = config, Options.of(config)
+        require("config.batch_size", config.batch_size, at_least(2), kind=int)
         self.method = methods.create(config.method)
         self.views = views.pipeline(config.augment.to_dict(), config.views)
+        # The images, and the networks that their size fits.
         self.images = load(config)
         self.train, size = self.images.train, self.images.train.image_size
         views.check_size(config.augment, size)
-        self.backbone = Backbone(config, size)
-        heads = self.method.heads(models.DTYPES[config.dtype])
-        self.networks = Networks({"backbone": self.backbone.model, **heads}, self.method.together, mesh)
+        self.encoder = Encoder(config, size)
         parts.check(config)
-        check(config, len(self.train))
+        heads = self.method.heads(registry.DTYPES[config.dtype])
+        self.networks = Networks({"backbone": self.encoder.model, **heads}, self.method.together, mesh)
+        # The length of the run: an epoch is a whole number of batches, none of which holds an image twice.
+        _check_batch(config, len(self.train))
         self.steps_per_epoch = len(self.train) // config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
-        self.watch = self.make_watch(mesh)
+        self.monitor = self._make_monitor(options, mesh)
 
-    def make_watch(self, mesh: Mesh) -> Watch:
+    def _make_monitor(self, options: Options, mesh: Mesh) -> FeatureMonitor:
+        # While training, a part of the bank is enough: each evaluation computes its features anew.
         config, bank = self.config, self.images.bank
         few = np.random.default_rng(config.seed).permutation(len(bank))[: config.knn_bank]
-        return Watch(
-            lambda variables, images: self.backbone.of_pixels(of_module(variables, "backbone"), images),
-            self.project,
-            self.views,
-            bank.subset(few),
-            self.images.queries,
-            config.knn_k if self.images.labelled else 0,
-            config.knn_temperature,
-            config.batch_size,
-            mesh,
+        functions = Functions(
+            features=lambda variables, images: self.encoder.of_pixels(of_module(variables, "backbone"), images),
+            project=self.project,
+            draw=self.views,
         )
+        sets = Sets(bank=bank.subset(few), queries=self.images.queries, labelled=self.images.labelled)
+        return FeatureMonitor(functions, sets, options, config.batch_size, mesh)
 
     def project(self, variables: PyTree, features: jax.Array) -> jax.Array:
         """[b, d] -> [b, p], with the projector's running batch statistics."""
         return self.networks.modules["projector"].apply(of_module(variables, "projector"), features, train=False)
 
-    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
-        params, stats = self.networks.init(rng, self.train.image_size)
+    def init(self, rng: jax.Array) -> Variables:
+        params, stats = jax.jit(self.networks.init, static_argnums=1)(rng, self.train.image_size)
         state = {"batch_stats": stats}
         if self.method.target:
-            state["target"] = {name: jax.tree.map(jnp.copy, params[name]) for name in TARGET}
-        return params, state
+            state["target"] = {name: params[name] for name in TARGET}
+        return Variables(params, state)
+
+    @staticmethod
+    def backbone(variables: Variables) -> PyTree:
+        stats = variables.model_state["batch_stats"]
+        return {"params": variables.params["backbone"], "batch_stats": stats.get("backbone", {})}
 
     def batch(self, step: int) -> PyTree:
         size = self.config.batch_size
         indices = loader.distinct_indices(self.config.seed, step, size, len(self.train))
         return {"image": self.train.take(indices[meshes.my_rows(size)])}
 
-    def loss(self, params, model_state, batch, rng):
-        view_rng, dropout_rng = jax.random.split(rng)
+    def loss(
+        self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        # Views of each image, and what the online network makes of them.
+        view_rng, dropout_rng = jax.random.split(context.rng)
         images = self.views(jax.random.split(view_rng, len(batch["image"])), batch["image"])
-        images, stats = self.backbone.normalise(images), model_state["batch_stats"]
+        images, stats = self.encoder.normalise(images), model_state["batch_stats"]
         online, new_stats = self.networks(params, stats, images, dropout_rng)
+        # The target network runs in training mode like the online network; its running statistics are never used.
         targets = None
-        if self.method.target:  # in training mode like the online network; its running statistics are never used
+        if self.method.target:
             targets = self.networks(model_state["target"], stats, images, dropout_rng)[0]["projector"]
         outputs = Outputs(online["projector"], online.get("predictor"), targets)
         loss = self.method.loss(outputs)
+        # The projections' standard deviation shows a collapse as soon as it begins.
         spread = monitors.spread(jax.lax.stop_gradient(outputs.projections[:, 0]))
         return loss, ({**model_state, "batch_stats": new_stats}, {"loss": loss, "projection_std": spread})
 
-    def after_update(self, params: PyTree, model_state: PyTree, step: jax.Array) -> PyTree:
-        """target += (1 - tau) (online - target), of parameters only."""
-        if not self.method.target:
-            return model_state
-        rate = 1 - self.method.decay(step / self.steps)
-        online = {name: params[name] for name in TARGET}
-        target = jax.tree.map(lambda old, new: old + rate * (new - old), model_state["target"], online)
-        return {**model_state, "target": target}
+    def after_update(self, variables: Variables, context: Context) -> PyTree:
+        """The target network's step: target += (1 - tau) (online - target), of parameters only.
 
-    def evaluate(self, variables: PyTree, step: int) -> dict[str, float]:
-        return self.watch(variables)
+        That is the exponential moving average of the online network with the decay tau (a momentum encoder).
+        """
+        state = variables.model_state
+        if not self.method.target:
+            return state
+        rate = 1 - self.method.decay(context.progress)
+        online = {name: variables.params[name] for name in TARGET}
+        target = jax.tree.map(lambda old, new: old + rate * (new - old), state["target"], online)
+        return {**state, "target": target}
+
+    def evaluate(self, variables: Variables, step: int) -> dict[str, float]:
+        return self.monitor(variables)
 
     def describe(self, workdir: Path) -> None:
-        self.watch.folder = workdir  # for the picture of neighbours, renewed while training
+        self.monitor.folder = workdir  # for the picture of neighbours, renewed while training
 
-    def finish(self, variables: PyTree, workdir: Path) -> dict[str, Any]:
+    def finish(self, variables: Variables, workdir: Path) -> dict[str, Any]:
         results = {"dataset": self.config.dataset, "train_images": len(self.train), "method": self.config.method.name}
-        results |= self.watch(variables)
-        results["collapsed"] = self.watch.collapsed(results)
+        # The same numbers as while training, then, once, the test split's.
+        results |= self.monitor(variables)
+        results["collapsed"] = self.monitor.collapsed(results)
         if self.images.test:
-            results["test_knn_accuracy"] = self.watch.test(variables, self.images.bank, self.images.test)
+            results["test_knn_accuracy"] = self.monitor.test(variables, self.images.bank, self.images.test)
             results["test_images"] = len(self.images.test)
         if jax.process_index() == 0:
             panels = ("loss", "knn_accuracy", "feature_std", "projection_std", "alignment", "uniformity")
@@ -154,13 +183,14 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Images:
-    """The sets of a run. Where `labelled`, kNN accuracy can be had of `queries` (and `test`) with `bank`.
+    """The sets of a run.
 
     Attributes:
       train: what is learnt from.
-      bank: where neighbours are looked for.
+      bank: among these neighbours are searched.
       queries: images held out, in random order; of an unlabelled set a few of those learnt from.
       test: the test split of the labelled set, or None; also where that split has no labels.
+      labelled: whether bank and queries have labels, so that they give a kNN accuracy.
     """
 
     train: datasets.Dataset
@@ -170,31 +200,34 @@ class Images:
     labelled: bool
 
 
-def check(config: ConfigDict, images: int) -> None:
-    """Raises a UserError for numbers that cannot be meant."""
-    for name, least in (("batch_size", 2), ("knn_bank", 1)):
-        if config[name] < least:
-            raise UserError(f"config.{name}={config[name]} must be at least {least}")
-    knn.check(config.knn_k, config.knn_temperature)
+def _check_batch(config: ConfigDict, images: int) -> None:
+    """Raises a UserError where a batch would hold an image twice, its own negative."""
     if images < config.batch_size:
         raise UserError(
-            f"{config.dataset} has {images} images to learn from, fewer than batch_size={config.batch_size}; "
-            "no image may come twice in a batch: lower config.batch_size"
+            f"config.batch_size={config.batch_size}: {config.dataset} has only {images} images to learn from, and no "
+            "image may come twice in a batch: lower it"
         )
 
 
 def load(config: ConfigDict) -> Images:
-    """Loads what the config names."""
+    """Loads the sets that the config names.
+
+    Raises:
+      UserError: as ``datasets.load`` and the functions of ``splits`` do.
+    """
+    # What to learn from, and the set for kNN, which may be another one.
     where = config.data_dir or None
     other = bool(config.knn_dataset) and (config.knn_dataset, "train") != (config.dataset, config.split)
     rng = np.random.default_rng(config.seed)
     train = datasets.load(config.dataset, config.split, config.image_size or None, where)
     size, spec = train.image_size, config.knn_dataset if other else config.dataset
     bank = datasets.load(spec, "train", size, where) if other else train
+    # With labels, queries are held out: they are neither in the bank nor learnt from. They are shuffled because the
+    # monitor takes the first of them for its numbers. Without labels, a few images serve.
     labelled = bool(config.validation) and bank.labels.min() >= 0
     if labelled:
         kept, cut = datasets.split_validation(bank.labels, config.validation, config.seed)
-        bank, queries = bank.subset(kept), bank.subset(rng.permutation(cut))  # the first are looked at more closely
+        bank, queries = bank.subset(kept), bank.subset(rng.permutation(cut))
         train = train if other else bank
     else:
         order = rng.permutation(len(bank))
@@ -202,17 +235,18 @@ def load(config: ConfigDict) -> Images:
         bank, queries = bank.subset(order[few:]), bank.subset(order[:few])
     if config.fraction != 1:
         train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
+    # Test splits may lack labels, as ImageNet's does: then nothing is tested.
     test = datasets.load(spec, "test", size, where) if config.test and labelled else None
     scored = test is not None and test.labels.min() >= 0
     return Images(train, bank, queries, test if scored else None, labelled)
 
 
-class Backbone:
+class Encoder:
     """The trained function from pictures to features, with the pre-processing that belongs to it."""
 
     def __init__(self, config: ConfigDict, image_size: int):
-        self.model = models.create(config.model, None, image_size, config.dtype)
-        self.normalise = augment.normaliser(config.normalise)
+        self.model = registry.create(config.model, None, image_size, config.dtype)
+        self.normalise = standard.normaliser(config.normalise)
 
     def features(self, variables: PyTree, images: jax.Array) -> jax.Array:
         """uint8 images [b, h, w, 3] -> [b, d]; ``variables`` are the model's."""
@@ -223,7 +257,7 @@ class Backbone:
         return self.model.apply(variables, self.normalise(images), train=False)
 
 
-def of_module(variables: PyTree, name: str) -> PyTree:
+def of_module(variables: Variables, name: str) -> PyTree:
     """{"params", "batch_stats"} of one module, as it takes them, out of a pre-training run's variables."""
-    stats = variables["model_state"]["batch_stats"]
-    return {"params": variables["params"][name]} | ({"batch_stats": stats[name]} if name in stats else {})
+    stats = variables.model_state["batch_stats"]
+    return {"params": variables.params[name]} | ({"batch_stats": stats[name]} if name in stats else {})

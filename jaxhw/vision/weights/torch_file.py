@@ -64,6 +64,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _state_dict(found: Any) -> Mapping[str, np.ndarray]:
+    """The state_dict in what a file holds; a UserError where there is none, or one with more than tensors."""
+    # Training scripts wrap it: {"state_dict": ...}.
     if isinstance(found, Mapping):
         found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
     if not isinstance(found, Mapping):
@@ -75,11 +77,13 @@ def _state_dict(found: Any) -> Mapping[str, np.ndarray]:
 
 
 def _unpickle(path: Path) -> Any:
+    """What a file of torch.save holds, its tensors as arrays."""
     with path.open("rb") as file:
         if file.read(len(LEGACY)) == LEGACY:
             return _unpickle_legacy(file)
     if not zipfile.is_zipfile(path):
         raise UserError("is no zip archive as torch.save writes: it is cut off, or to be loaded and saved anew")
+    # The archive has one folder, of any name: data.pkl, byteorder (in newer ones) and data/KEY for each storage.
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -93,6 +97,8 @@ def _unpickle(path: Path) -> Any:
 
 def _unpickle_legacy(file: BinaryIO) -> Any:
     """Reads what follows `LEGACY`: four more pickles, then each storage, its number of elements before its bytes."""
+    # The pickles: a protocol version, facts about the machine that wrote it, the object, the storages' keys in order.
+    # The object's tensors view storages that are still empty; their bytes come after it.
     unpickler = _Unpickler(file, lambda dtype, key, count: np.empty(count, dtype))
     _, writer, found, keys = (unpickler.load() for _ in range(4))
     if not writer["little_endian"]:
@@ -107,6 +113,7 @@ def _unpickle_legacy(file: BinaryIO) -> Any:
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of an entry of an archive."""
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # it could grow beyond all memory
         raise UserError(f"is none of torch.save's: its {name} is compressed")
     return archive.read(name)
@@ -138,6 +145,7 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can 
         self.storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
+        """What stands for a function or class that the pickle names; a UserError for all that tensors do not need."""
         if module == "torch" and name in STORAGES:
             return _Type(name)
         known = {
@@ -151,6 +159,7 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can 
         return known[f"{module}.{name}"]
 
     def persistent_load(self, pid: Any) -> _Storage:
+        """The storage that the pickle refers to by ("storage", type, key, device, number of elements)."""
         kind, type_, key, _, count, *view = pid
         if kind != "storage" or not isinstance(type_, _Type) or any(view):
             raise UserError(f"holds a {kind}, which is no tensor")
@@ -163,6 +172,7 @@ def _tensor(viewed: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any
     """A tensor as a view of its storage; strides count elements."""
     if not isinstance(viewed, _Storage):
         raise ValueError("a tensor without a storage")
+    # Every element that shape and strides reach must lie in the storage.
     storage = viewed.array
     last = offset + sum(stride * (n - 1) for stride, n in zip(strides, shape, strict=True))
     numbers = (offset, *shape, *strides)

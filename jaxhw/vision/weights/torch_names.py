@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 import jax
 import numpy as np
 
+Entry = tuple[str, tuple[str, ...], int | None]  # PyTorch's name, our path, index on the path's leading axis
+
 # PyTorch's names and our paths
 BATCH_NORM = {
     "weight": ("params", "scale"),
@@ -53,17 +55,19 @@ VIT_STEM = (
 
 def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
     """A model's variables as torchvision, vit-pytorch or timm store them, in their state_dict's order."""
+    # Every array under its name; batch norms count their batches in PyTorch, which nothing here reads.
     state = {}
     for name, path, index in _entries(variables):
         value = np.asarray(_get(variables, path))
         state[name] = _to_torch(name, path, value if index is None else value[index])
         if name.endswith("running_var"):
             state[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    # timm has a leading axis of 1 on class token and position embedding.
     params = variables["params"]
     if "patch_norm" not in params:
         state |= {name: state[name][None] for name in ("cls_token", "pos_embed") if name in state}
     elif "cls_token" not in params:
-        # vit-pytorch keeps an empty cls token when it pools by the mean
+        # vit-pytorch keeps an empty class token when it pools by the mean
         state = {"cls_token": np.zeros((0, state["pos_embedding"].shape[1]), np.float32)} | state
     return state
 
@@ -72,13 +76,15 @@ def from_torch(state: Mapping[str, np.ndarray], like: Mapping) -> dict:
     """The inverse of `to_torch`.
 
     Args:
-        like: the model's variables, or their shapes (`models.shapes`).
+        like: the model's variables, or their shapes (`registry.shapes`).
     """
+    # The values of each of our paths: one, or those of all blocks of a ViT, which lie on one leading axis.
     flat = {}
     for name, path, index in _entries(like):
         shape = _get(like, path).shape
         value = _from_torch(path, np.asarray(state[name], np.float32), shape if index is None else shape[1:])
         flat.setdefault(path, []).append(value)
+    # Nested dicts of them.
     variables: dict = {}
     for path, values in flat.items():
         node = variables
@@ -91,7 +97,7 @@ def from_torch(state: Mapping[str, np.ndarray], like: Mapping) -> dict:
 def parameter_table(variables: Mapping) -> list[tuple[str, tuple[int, ...], int]]:
     """(layer, shape, count) of every trainable parameter under PyTorch's names; `variables` may be shapes only.
 
-    Position embedding and cls token come in this order and as [1, tokens, width], as vit-pytorch had them until 2025.
+    Position embedding and class token come in this order and as [1, tokens, width], as vit-pytorch had them until 2025.
     """
     zeros = jax.tree.map(lambda a: np.broadcast_to(np.zeros((), np.float32), a.shape), dict(variables))
     state = to_torch(zeros)
@@ -101,8 +107,9 @@ def parameter_table(variables: Mapping) -> list[tuple[str, tuple[int, ...], int]
     return [(k, s, int(np.prod(s))) for k, s in shapes.items() if not k.endswith(buffers) and np.prod(s)]
 
 
-def _entries(variables: Mapping) -> Iterator[tuple[str, tuple[str, ...], int | None]]:
-    """(PyTorch's name, our path, index on the path's leading axis) of every array, in state_dict order."""
+def _entries(variables: Mapping) -> Iterator[Entry]:
+    """Every array, in state_dict order."""
+    # The kind of model shows in its parameters: only vit-pytorch's style has a norm before the patch embedding.
     params = variables["params"]
     if "patch_norm" in params:
         yield from _vit_entries(params)
@@ -118,7 +125,7 @@ def head_name(params: Mapping) -> str:
     return "mlp_head" if "patch_norm" in params else "head" if "blocks" in params else "fc"
 
 
-def _head_entries(params):
+def _head_entries(params: Mapping) -> Iterator[Entry]:
     name, head = head_name(params), params.get("head", {})
     if "kernel" in head:
         yield f"{name}.weight", ("params", "head", "kernel"), None
@@ -129,7 +136,7 @@ def _head_entries(params):
             yield f"{name}.{i}.bias", ("params", "head", layer, "bias"), None
 
 
-def _vit_entries(params):
+def _vit_entries(params: Mapping) -> Iterator[Entry]:
     for name in ("cls_token", "pos_embedding"):
         if name in params:
             yield name, ("params", name), None
@@ -140,7 +147,7 @@ def _vit_entries(params):
             yield f"transformer.layers.{i}.{name}", ("params", "blocks", *path), i
 
 
-def _timm_entries(params):
+def _timm_entries(params: Mapping) -> Iterator[Entry]:
     for name, path in (("cls_token", ("cls_token",)), ("pos_embed", ("pos_embedding",))):
         if path[0] in params:
             yield name, ("params", *path), None
@@ -153,7 +160,8 @@ def _timm_entries(params):
         yield f"norm.{leaf}", ("params", "norm", ours), None
 
 
-def _resnet_entries(params):
+def _resnet_entries(params: Mapping) -> Iterator[Entry]:
+    # Our blocks are called layer1_0, PyTorch's layer1.0; a projection shortcut is downsample.0 and downsample.1 there.
     yield from _conv_norm("conv1", "bn1", ("conv1",), ("bn1",))
     for block in sorted(name for name in params if name.startswith("layer")):
         torch_block = block.replace("_", ".")
@@ -166,7 +174,8 @@ def _resnet_entries(params):
             yield from _conv_norm(f"{torch_block}.downsample.0", f"{torch_block}.downsample.1", *paths)
 
 
-def _conv_norm(conv, norm, conv_path, norm_path):
+def _conv_norm(conv: str, norm: str, conv_path: tuple[str, ...], norm_path: tuple[str, ...]) -> Iterator[Entry]:
+    """A convolution and the batch norm after it, under PyTorch's names `conv` and `norm`."""
     yield f"{conv}.weight", ("params", *conv_path, "kernel"), None
     for name, (collection, leaf) in BATCH_NORM.items():
         yield f"{norm}.{name}", (collection, *norm_path, leaf), None
@@ -183,12 +192,13 @@ def _to_torch(name: str, path: tuple[str, ...], a: np.ndarray) -> np.ndarray:
 
 
 def _from_torch(path: tuple[str, ...], a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of :func:`_to_torch`, to an array of this shape."""
     if path[-1] not in ("kernel", "to_qkv"):
         return a.reshape(shape)
     return (a.transpose(2, 3, 1, 0) if a.ndim == 4 else a.T).reshape(shape)
 
 
-def _get(tree: Mapping, path: tuple[str, ...]):
+def _get(tree: Mapping, path: tuple[str, ...]) -> np.ndarray:
     for key in path:
         tree = tree[key]
     return tree

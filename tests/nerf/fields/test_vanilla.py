@@ -7,8 +7,12 @@ import optax
 import pytest
 
 from jaxhw import mesh as meshes
-from jaxhw.nerf.fields.vanilla import Vanilla
-from jaxhw.nerf.networks.mlp import NerfMLP, positional_encoding
+from jaxhw.nerf.cameras.cameras import Rays
+from jaxhw.nerf.fields.field import Target
+from jaxhw.nerf.fields.vanilla import Options, Vanilla, _Pass
+from jaxhw.nerf.networks.encodings import positional_encoding
+from jaxhw.nerf.networks.mlp import NerfMLP
+from jaxhw.task import Context
 
 
 def test_positional_encoding():
@@ -65,48 +69,45 @@ def scene():
     directions = np.broadcast_to(np.array([0, 0, 1], np.float32), origins.shape)
     hit = (xy**2).sum(1) < 0.25
     colours = np.where(hit[:, None], [0.9, 0.5, 0.1], 1.0).astype(np.float32)
-    return origins, directions, colours, hit
+    return Rays(jnp.asarray(origins), jnp.asarray(directions), jnp.full(2048, -1)), colours, hit
 
 
 def test_it_learns_a_disc(scene):
-    origins, directions, colours, hit = scene
-    field, mesh = Vanilla(near=0.5, far=2.5, width=32, depth=3, skip=1, samples=12, importance=12), meshes.make_mesh(1)
-    params, state = field.init(jax.random.key(0))
-    adam = optax.adam(5e-3)
-    white = jnp.ones((256, 3))
+    rays, colours, hit = scene
+    field = Vanilla(Options(width=32, depth=3, skip=1, samples=12, importance=12), near=0.5, far=2.5)
+    variables = field.start(jax.random.key(0))
+    adam, mesh = optax.adam(5e-3), meshes.make_mesh(1)
 
     @jax.jit
-    def step(params, state, opt_state, i):
+    def step(variables, opt_state, i):
         rows = jax.random.randint(jax.random.key(i), (256,), 0, 2048)
-        rays = jnp.asarray(origins)[rows], jnp.asarray(directions)[rows]
-        loss = lambda p: field.loss(p, state, rays, jnp.asarray(colours)[rows], white, jax.random.key(i), mesh)
-        (_, (new, numbers)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        target = Target(jnp.asarray(colours)[rows], jnp.ones((256, 3)))
+        context = Context(i, i / 150, jax.random.key(i), mesh)
+        loss = lambda p: field.loss(p, variables.model_state, rays[rows], target, context)
+        (_, (_, numbers)), grads = jax.value_and_grad(loss, has_aux=True)(variables.params)
         updates, opt_state = adam.update(grads, opt_state)
-        return optax.apply_updates(params, updates), new, opt_state, numbers
+        return variables.replace(params=optax.apply_updates(variables.params, updates)), opt_state, numbers
 
-    opt_state = adam.init(params)
+    opt_state = adam.init(variables.params)
     for i in range(150):
-        params, state, opt_state, numbers = step(params, state, opt_state, i)
-    assert numbers["psnr"] > 18 and state["step"] == 150
-    rgb, _, opacity = jax.jit(field.render)(params, state, origins, directions, jnp.ones(3))
-    assert np.abs(np.asarray(rgb) - colours).mean() < 0.1
-    assert opacity[hit].mean() > opacity[~hit].mean() + 0.3
+        variables, opt_state, numbers = step(variables, opt_state, i)
+    assert numbers["psnr"] > 18
+    rendered = jax.jit(field.render)(variables, rays, jnp.ones(3))
+    assert np.abs(np.asarray(rendered.colour) - colours).mean() < 0.1
+    assert rendered.opacity[hit].mean() > rendered.opacity[~hit].mean() + 0.3
 
 
 def test_the_fine_samples_contain_the_coarse_ones_and_lie_where_something_is():
     """With a wall at t = 1.5, half of the importance samples or more are near it."""
-    field = Vanilla(near=1.0, far=2.0, width=8, depth=2, skip=5, samples=16, importance=16)
-    seen = {}
+    field = Vanilla(Options(width=8, depth=2, skip=5, samples=16, importance=16), near=1.0, far=2.0)
 
-    def wall(params, origins, directions, t, background, rng):
-        seen[params] = t
-        weights = jnp.where(jnp.abs(t - 1.5) < 0.1, 0.5, 0.0)
-        return jnp.zeros((len(t), 3)), weights
+    def wall(params, rays, t, background, rng):
+        return _Pass(jnp.zeros((len(t), 3)), jnp.where(jnp.abs(t - 1.5) < 0.1, 0.5, 0.0), t)
 
     object.__setattr__(field, "_pass", wall)
-    o, d = jnp.zeros((2, 3)), jnp.ones((2, 3))
-    field._see({"coarse": "coarse", "fine": "fine"}, o, d, jnp.ones(3), jax.random.key(0))
-    coarse, fine = seen["coarse"], seen["fine"]
+    rays = Rays(jnp.zeros((2, 3)), jnp.ones((2, 3)), jnp.full(2, -1))
+    passes = field._render({"coarse": None, "fine": None}, rays, jnp.ones(3), jax.random.key(0))
+    coarse, fine = (made.t for made in passes)
     assert fine.shape == (2, 32) and (jnp.diff(fine) >= 0).all()
     assert all(jnp.isin(coarse[i], fine[i]).all() for i in range(2))
     assert (jnp.abs(fine - 1.5) < 0.2).sum(1).min() >= 16

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxhw.nerf.networks import voxel_grid as grids
+from jaxhw.nerf.networks import voxel_grid
 
 SHAPE, CHANNELS = (5, 7, 6), 3
 
@@ -28,26 +28,26 @@ def by_scipy(grid, points):
 
 
 def test_interpolation_is_scipys(grid, points):
-    index, weights = grids.corners(jnp.asarray(points), SHAPE)
-    seen = grids.interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, weights)
+    index, weights = voxel_grid.corners(jnp.asarray(points), SHAPE)
+    seen = voxel_grid.interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, weights)
     np.testing.assert_allclose(seen, by_scipy(grid, points), atol=2e-6)
 
 
 def test_outside_is_the_nearest_face(grid):
-    index, weights = grids.corners(jnp.array([[-3.0, 2.0, 9.0]]), SHAPE)
-    seen = grids.interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, weights)
+    index, weights = voxel_grid.corners(jnp.array([[-3.0, 2.0, 9.0]]), SHAPE)
+    seen = voxel_grid.interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, weights)
     np.testing.assert_allclose(seen[0], grid[0, 2, 5], atol=1e-6)
 
 
 def test_the_gradient_is_that_of_plain_indexing(grid, points):
     table = jnp.asarray(grid.reshape(-1, CHANNELS))
-    index, weights = grids.corners(jnp.asarray(points), SHAPE)
+    index, weights = voxel_grid.corners(jnp.asarray(points), SHAPE)
     factor = jax.random.normal(jax.random.key(0), (len(points), CHANNELS))
 
     def plain(table):
         return jnp.einsum("kiec,kie,kc->", table[jnp.stack([index, index + 1], -1)], weights, factor)
 
-    ours = jax.grad(lambda t: (grids.interpolate(t, index, weights) * factor).sum())(table)
+    ours = jax.grad(lambda t: (voxel_grid.interpolate(t, index, weights) * factor).sum())(table)
     np.testing.assert_allclose(ours, jax.grad(plain)(table), atol=1e-5)
 
 
@@ -55,32 +55,34 @@ def test_sparse_rows_give_what_the_dense_grid_gives(grid):
     """For every point whose nearest vertex is in the mask; and the two ends of an edge lie side by side."""
     rng = np.random.default_rng(2)
     mask = rng.random(SHAPE) < 0.1
-    rows = grids.number_rows(mask)
+    rows = voxel_grid.number_rows(mask)
     assert 0 < rows.max() + 1 < rows.size
     table = jnp.asarray(grid[rows >= 0])
     points = rng.uniform(0, 1, (3000, 3)).astype(np.float32) * (np.array(SHAPE) - 1)
-    points = points[np.asarray(grids.lookup(jnp.asarray(mask), jnp.asarray(points)))]
+    points = points[np.asarray(voxel_grid.nearest(jnp.asarray(mask), jnp.asarray(points)))]
     assert len(points) > 100
-    index, weights = grids.corners(jnp.asarray(points), SHAPE)
-    seen = grids.interpolate(table, jnp.asarray(rows).ravel()[index], weights)
+    index, weights = voxel_grid.corners(jnp.asarray(points), SHAPE)
+    seen = voxel_grid.interpolate(table, jnp.asarray(rows).ravel()[index], weights)
     np.testing.assert_allclose(seen, by_scipy(grid, points), atol=2e-6)
-    np.testing.assert_allclose(grids.read(table, jnp.asarray(rows), jnp.asarray(points)), seen, atol=1e-6)
+    np.testing.assert_allclose(
+        voxel_grid.interpolate_sparse(table, jnp.asarray(rows), jnp.asarray(points)), seen, atol=1e-6
+    )
 
 
-def test_read_takes_missing_vertices_as_0(grid):
+def test_interpolating_sparse_rows_takes_missing_vertices_as_0(grid):
     rows = np.full(SHAPE, -1)
     rows[2, 3, 4] = 0
     table = jnp.asarray(grid[2, 3, 4][None])
-    near = grids.read(table, jnp.asarray(rows), jnp.array([[2.0, 3.25, 4.5], [0.0, 0.0, 0.0]]))
+    near = voxel_grid.interpolate_sparse(table, jnp.asarray(rows), jnp.array([[2.0, 3.25, 4.5], [0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(near, [0.375 * grid[2, 3, 4], [0, 0, 0]], atol=1e-6)
 
 
 def test_pools_are_scipys_filters(grid):
     values = grid[..., 0]
     wanted = ndimage.maximum_filter(values, 3, mode="constant", cval=-np.inf)
-    np.testing.assert_array_equal(grids.dilate(jnp.asarray(values)), wanted)
+    np.testing.assert_array_equal(voxel_grid.dilate(jnp.asarray(values)), wanted)
     mask = values > 1.5
-    cells = np.asarray(grids.coarsen(jnp.asarray(mask), 2))
+    cells = np.asarray(voxel_grid.coarsen(jnp.asarray(mask), 2))
     assert cells.shape == (2, 2, 2)
     for cell in np.ndindex(cells.shape):
         low = np.array(cell) * 4
@@ -89,11 +91,11 @@ def test_pools_are_scipys_filters(grid):
 
 
 def test_shapes_have_cubic_voxels():
-    shape = grids.shape_of(np.array([[0, 0, 0], [1.0, 2.0, 0.5]]), 1000)
+    shape = voxel_grid.shape_of(np.array([[0, 0, 0], [1.0, 2.0, 0.5]]), 1000)
     assert shape == (10, 20, 5)
-    assert min(grids.shape_of(np.array([[0, 0, 0], [1.0, 1.0, 1e-3]]), 1000)) == 4
+    assert min(voxel_grid.shape_of(np.array([[0, 0, 0], [1.0, 1.0, 1e-3]]), 1000)) == 4
 
 
 def test_vertices_are_in_raster_order():
-    fractions = grids.vertices((2, 3, 2))
+    fractions = voxel_grid.vertices((2, 3, 2))
     np.testing.assert_allclose(fractions[[0, 1, 2, 6]], [[0, 0, 0], [0, 0, 1], [0, 0.5, 0], [1, 0, 0]])

@@ -13,7 +13,7 @@ def test_distortion_is_its_double_sum():
     w, m, d = rng.random((3, 9)), np.sort(rng.random((3, 9))), rng.random((3, 9))
     between = np.einsum("ri,rj,rij->r", w, w, np.abs(m[:, :, None] - m[:, None]))
     wanted = between + (w**2 * d).sum(-1) / 3
-    np.testing.assert_allclose(losses.distortion(*map(jnp.asarray, (w, m, d))), wanted, rtol=1e-5)
+    np.testing.assert_allclose(losses.distortion_loss(*map(jnp.asarray, (w, m, d))), wanted, rtol=1e-5)
 
 
 def test_entropy_is_largest_for_rays_half_open():

@@ -14,8 +14,14 @@ CENTRE, UP = np.array([0.3, -0.2, 0.5]), np.array([0.0, 0.0, 1.0])
 
 def cameras(poses):
     n = len(poses)
-    focal, centre, distortion = np.tile([[40.0, 42.0]], (n, 1)), np.tile([[15.0, 13.0]], (n, 1)), np.full((n, 4), 0.01)
-    return Cameras(*(np.asarray(a, np.float32) for a in (poses, focal, centre, distortion)), 32, 24, "OPENCV")
+    return Cameras(
+        pose=np.asarray(poses, np.float32),
+        focal=np.tile(np.float32([40, 42]), (n, 1)),
+        centre=np.tile(np.float32([15, 13]), (n, 1)),
+        distortion=np.full((n, 4), 0.01, np.float32),
+        size=np.tile(np.int32([32, 24]), (n, 1)),
+        model="OPENCV",
+    )
 
 
 def ring(azimuth, radius=2.0, height=1.0, wide=1.0):
@@ -41,10 +47,29 @@ AROUND = np.linspace(0, 2 * np.pi, 12, endpoint=False) + 0.4
 @pytest.mark.parametrize("name", trajectories.PATHS)
 def test_paths_are_pinholes_of_the_cameras_size(name):
     path = trajectories.make(name, ring(AROUND), 7)
-    assert (len(path), path.width, path.height, path.model) == (7, 32, 24, "PINHOLE")
+    assert (path.size.tolist(), path.model) == ([[32, 24]] * 7, "PINHOLE")
     np.testing.assert_allclose(path.focal, np.tile([[40.0, 42.0]], (7, 1)))
     np.testing.assert_allclose(path.centre, np.tile([[16.0, 12.0]], (7, 1)))
     assert not path.distortion.any() and path.pose.dtype == np.float32
+    check_poses(path)
+
+
+@pytest.mark.parametrize(
+    "portraits, size, focal",
+    [
+        ([0, 5, 7], [32, 24], [40, 42]),  # three of twelve
+        (range(1, 12, 2), [32, 24], [40, 42]),  # as many: the first camera's
+        (range(1, 12), [24, 32], [56, 60]),
+    ],
+)
+def test_paths_have_the_most_common_size(portraits, size, focal):
+    given, portraits = ring(AROUND), list(portraits)
+    given.size[portraits], given.focal[portraits] = [24, 32], [50, 60]
+    given.focal[portraits[::2], 0] += 6 * len(portraits) / len(portraits[::2])  # 56 on average
+    path = trajectories.orbit(given, 5)
+    assert path.size.tolist() == [size] * 5
+    np.testing.assert_allclose(path.focal, [focal] * 5, rtol=1e-6)
+    np.testing.assert_allclose(path.centre, np.tile(path.size[:1] / 2, (5, 1)))
     check_poses(path)
 
 
@@ -155,7 +180,7 @@ def test_nerfstudios_camera_path(tmp_path):
     file = tmp_path / "path.json"
     file.write_text(json.dumps(camera_path()))
     path = trajectories.make(str(file), ring(AROUND), 5)
-    assert (len(path), path.width, path.height) == (1, 60, 40)
+    assert path.size.tolist() == [[60, 40]]
     np.testing.assert_allclose(path.focal, [[20, 20]], rtol=1e-6)  # half of 40 at 45 degrees
     np.testing.assert_allclose(path.pose[0], [[1, 0, 0, 1], [0, -1, 0, 2], [0, 0, -1, 3]])
 

@@ -33,7 +33,8 @@ def in_any_solid(p):
 
 def test_rays_stop_at_the_first_surface():
     cameras = demo.make_cameras(9)
-    rays = [np.asarray(a, np.float64)[::2] for a in image_rays(cameras[7])]
+    rays = image_rays(cameras[7])
+    rays = [np.asarray(a, np.float64)[::2] for a in (rays.origins, rays.directions)]
     t, normal, _ = (np.asarray(a) for a in demo._nearest(*(np.float32(a.T) for a in rays)))
     expected = np.array([march(o, d, in_any_solid) for o, d in zip(*rays, strict=True)])
     assert 5 < np.isfinite(expected).sum() < len(expected)
@@ -44,12 +45,14 @@ def test_rays_stop_at_the_first_surface():
 
 
 def test_pictures(scene):
-    assert scene.images.shape == (76, 32, 32, 4) and scene.images.dtype == np.uint8
+    assert scene.pictures.size.tolist() == [[32, 32]] * 76 == scene.cameras.size.tolist()
+    images = scene.pictures.table.reshape(76, 32, 32, 4)
+    assert images.dtype == np.uint8 and scene.pictures.kept is None
     assert [len(scene.split[name]) for name in ("train", "val", "test")] == [60, 4, 12]
-    alpha = scene.images[..., 3]
+    alpha = images[..., 3]
     assert (alpha[:, 0, 0] == 0).all() and (alpha[:, 16, 16] == 255).all()
     assert 0 < ((alpha > 0) & (alpha < 255)).mean() < 0.2
-    assert scene.images[..., :3][alpha == 255].std(0).min() > 20  # it is textured
+    assert images[..., :3][alpha == 255].std(0).min() > 20  # it is textured
 
 
 def test_cameras_look_at_the_middle_from_blenders_distance(scene):

@@ -20,6 +20,11 @@ def in_capture(scene):
     return np.concatenate([rotation, position[:, :, None]], 2)
 
 
+def stacked(scene):
+    """The pictures of a scene of one size: [n, h, w, c]."""
+    return np.stack([scene.pictures[i] for i in range(len(scene.pictures))])
+
+
 def load_fails(folder, match, **options):
     with pytest.raises(UserError, match=match) as raised:
         scenes.load(str(folder), **{"split": "every:8", **options})
@@ -30,7 +35,7 @@ def test_blender(tmp_path):
     scene = scenes.load(str(folders.write_blender(tmp_path)))
     assert {k: v.tolist() for k, v in scene.split.items()} == {"train": [0, 1, 2, 3, 4], "val": [5], "test": [6, 7, 8]}
     np.testing.assert_allclose(scene.cameras.pose, folders.poses()[:, :3], atol=1e-6)
-    np.testing.assert_array_equal(scene.images, folders.pictures(channels=4))
+    np.testing.assert_array_equal(stacked(scene), folders.pictures(channels=4))
     np.testing.assert_allclose(scene.cameras.focal, FOCAL, rtol=1e-6)
     np.testing.assert_allclose(scene.cameras.centre[0], [WIDTH / 2, HEIGHT / 2])
     assert (scene.near, scene.far, scene.unbounded, scene.cameras.model) == (2.0, 6.0, False, "PINHOLE")
@@ -42,7 +47,7 @@ def test_colmap(tmp_path, binary):
     pytest.importorskip("pycolmap")
     scene = scenes.load(str(folders.write_colmap(tmp_path, binary)), split="every:8")
     np.testing.assert_allclose(in_capture(scene), folders.poses()[:, :3], atol=1e-5)
-    np.testing.assert_array_equal(scene.images, folders.pictures())
+    np.testing.assert_array_equal(stacked(scene), folders.pictures())
     assert scene.names == folders.names()
     assert scene.cameras.model == "OPENCV"
     np.testing.assert_allclose(scene.cameras.distortion[3], [0.1, 0.02, 0.001, 0.0], rtol=1e-6)
@@ -124,15 +129,15 @@ def test_an_outward_looking_capture_is_centred_between_its_cameras(tmp_path):
 def test_downscaling_averages_areas_and_keeps_the_rays(tmp_path):
     folder = folders.write_transforms(tmp_path)
     full, half = scenes.load(str(folder), 1, "every:8"), scenes.load(str(folder), 2, "every:8")
-    assert half.images.shape[1:3] == (HEIGHT // 2, WIDTH // 2)
-    mean = full.images.reshape(9, HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean((2, 4))
-    assert np.abs(half.images - mean).max() <= 0.5 + 1e-6
+    assert half.pictures[0].shape == (HEIGHT // 2, WIDTH // 2, 3)
+    mean = stacked(full).reshape(9, HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean((2, 4))
+    assert np.abs(stacked(half) - mean).max() <= 0.5 + 1e-6
     fifth = scenes.load(str(folder), 5, "every:8")  # of 16 x 12 pixels 3 x 2 are left
-    assert fifth.images.shape[1:3] == (2, 3) and (fifth.cameras.width, fifth.cameras.height) == (3, 2)
+    assert fifth.pictures[8].shape == (2, 3, 3) and fifth.cameras.size.tolist() == [[3, 2]] * 9
     np.testing.assert_allclose(fifth.cameras.focal, FOCAL / 5)
     corners = np.array([[1.0, 1.0], [3.0, 5.0]], np.float32)
-    expected = cams.shoot(full.cameras[2], 2 * corners)[1]
-    np.testing.assert_allclose(cams.shoot(half.cameras[2], corners)[1], expected, atol=1e-6)
+    expected = cams.rays_through(full.cameras[2], 2 * corners)[1]
+    np.testing.assert_allclose(cams.rays_through(half.cameras[2], corners)[1], expected, atol=1e-6)
 
 
 def test_downscaling_weighs_colours_with_alpha(tmp_path):
@@ -140,7 +145,7 @@ def test_downscaling_weighs_colours_with_alpha(tmp_path):
     picture = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     picture[:, ::2] = [200, 100, 50, 255]  # every other column is empty, and black in the file
     Image.fromarray(picture).save(folder / "train" / "r_0.png")
-    small = scenes.load(str(folder), 2).images[0]
+    small = scenes.load(str(folder), 2).pictures[0]
     assert np.abs(small.astype(int) - [200, 100, 50, 128]).max() <= 1
 
 
@@ -148,9 +153,9 @@ def test_transparency_that_hides_nothing_is_dropped(tmp_path):
     folder = folders.write_transforms(tmp_path)
     for name, image in zip(folders.names(), folders.pictures(), strict=True):
         Image.fromarray(image).convert("RGBA").save(folder / "images" / name)
-    assert scenes.load(str(folder), split="every:8").images.shape[-1] == 3
+    assert stacked(scenes.load(str(folder), split="every:8")).shape[-1] == 3
     Image.fromarray(folders.pictures(channels=4)[1]).save(folder / "images" / "001.png")
-    images = scenes.load(str(folder), split="every:8").images
+    images = stacked(scenes.load(str(folder), split="every:8"))
     assert images.shape[-1] == 4 and (images[0, ..., 3] == 255).all()
 
 
@@ -165,7 +170,7 @@ def test_missing_frames_are_listed_and_skipped(tmp_path, capsys):
     folder = folders.write_transforms(tmp_path)
     (folder / "images" / "004.png").unlink()
     scene = scenes.load(str(folder), split="every:8")
-    assert len(scene.names) == len(scene.images) == len(scene.cameras) == 8
+    assert len(scene.names) == len(scene.pictures) == len(scene.cameras) == 8
     line = capsys.readouterr().err.strip()
     assert "skipping 1 of 9 frames" in line and "004.png" in line and "\n" not in line
 
@@ -198,9 +203,43 @@ def test_no_images_and_one_image(tmp_path):
 
 
 def test_mixed_sizes(tmp_path):
+    scene = scenes.load(str(folders.write_mixed(tmp_path)), split="every:8")
+    size = folders.mixed_sizes()
+    np.testing.assert_array_equal(scene.cameras.size, size)
+    np.testing.assert_array_equal(scene.pictures.size, size)
+    np.testing.assert_allclose(scene.cameras.focal, size[:, :1].repeat(2, 1))
+    np.testing.assert_allclose(scene.cameras.centre, size / 2)
+    for i, picture in enumerate(folders.mixed_pictures()):
+        np.testing.assert_array_equal(scene.pictures[i], picture)
+
+
+def test_mixed_sizes_are_downscaled_each(tmp_path):
+    folder = folders.write_mixed(tmp_path)
+    scene, size = scenes.load(str(folder), 5, "every:8"), folders.mixed_sizes()
+    np.testing.assert_array_equal(scene.cameras.size, size // 5)
+    np.testing.assert_allclose(scene.cameras.focal, size[:, :1].repeat(2, 1) / 5, rtol=1e-6)
+    expected = folders.mixed_pictures()[1][:15, :10].reshape(3, 5, 2, 5, 3).mean((1, 3))
+    assert np.abs(scene.pictures[1] - expected).max() < 0.55  # PIL rounds by fixed point
+    load_fails(folder, "config.downscale=7 leaves nothing of images/002.png, which is 8 x 6 pixels", downscale=7)
+
+
+def test_one_picture_at_another_resolution(tmp_path):
+    """One lens for all: it is fitted to each picture's pixels."""
     folder = folders.write_transforms(tmp_path)
     Image.new("RGB", (2 * WIDTH, 2 * HEIGHT)).save(folder / "images" / "005.png")
-    load_fails(folder, "different sizes: images/000.png is 16 x 12, images/005.png is 32 x 24")
+    scene = scenes.load(str(folder), split="every:8")
+    np.testing.assert_allclose(scene.cameras.focal[4:7, 0], [FOCAL, 2 * FOCAL, FOCAL])
+    assert scene.cameras.size[5].tolist() == [2 * WIDTH, 2 * HEIGHT] and not scene.pictures[5].any()
+
+
+def test_colmap_with_several_cameras(tmp_path):
+    pycolmap = pytest.importorskip("pycolmap")
+    folder = folders.write_colmap(tmp_path, cameras=2)
+    folders.save(folder / "images", folders.names()[1::2], np.zeros((4, WIDTH, HEIGHT, 3), np.uint8))
+    scene = scenes.load(str(folder), split="every:8")
+    assert pycolmap.Reconstruction(str(folder / "sparse" / "0")).num_cameras() == 2
+    assert scene.cameras.size.tolist() == ([[WIDTH, HEIGHT], [HEIGHT, WIDTH]] * 5)[:9]
+    np.testing.assert_allclose(scene.cameras.centre[:2], [CENTRE, CENTRE[::-1]])
 
 
 def bad_frame(**changes):
@@ -271,8 +310,8 @@ def test_bad_colmap(tmp_path):
 
 def test_downscale_must_leave_something(tmp_path):
     folder = folders.write_transforms(tmp_path)
-    load_fails(folder, "downscale", downscale=0)
-    load_fails(folder, "downscale", downscale=100)
+    load_fails(folder, "config.downscale=0 must be a whole number of at least 1", downscale=0)
+    load_fails(folder, "config.downscale=100 leaves nothing of images/000.png", downscale=100)
 
 
 def test_lego(shared_data):
@@ -280,7 +319,7 @@ def test_lego(shared_data):
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
     scene = scenes.load(str(folder), downscale=8)
-    assert scene.images.shape == (135, 50, 50, 4)
+    assert stacked(scene).shape == (135, 50, 50, 4)
     assert [len(scene.split[name]) for name in ("train", "val", "test")] == [100, 10, 25]
     angle = json.loads((folder / "transforms_train.json").read_text())["camera_angle_x"]
     np.testing.assert_allclose(scene.cameras.focal[0], 25 / np.tan(angle / 2), rtol=1e-6)
@@ -292,7 +331,7 @@ def test_fox(shared_data):
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
     scene = scenes.load(str(folder), downscale=8, split="every:8")
-    assert scene.images.shape == (50, 120, 67, 3) and scene.cameras.model == "OPENCV"
+    assert stacked(scene).shape == (50, 120, 67, 3) and scene.cameras.model == "OPENCV"
     assert len(scene.split["test"]) == 7
     assert np.abs(scene.cameras.pose[:, :, 3]).max() == pytest.approx(1)
     towards = -(scene.cameras.pose[:, :, 3] * scene.cameras.pose[:, :, 2]).sum(1)

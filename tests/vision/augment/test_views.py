@@ -83,7 +83,7 @@ def test_the_order_of_the_operations(monkeypatch, last):
     ):
         image_at = 1 if name in ("random_resized_crop", "color_jitter") else 0
         monkeypatch.setattr(module, name, lambda *args, name=name, at=image_at, **_: (order.append(name), args[at])[1])
-    options = {**views.SIMCLR, "solarize": (0.5,), "crop_last": last}
+    options = views.Views(solarize=(0.5,), crop_last=last)
     views.draw_view(options, jax.random.key(0), jnp.zeros((32, 32, 3)), 0.5, 0.5)
     rest = ["color_jitter", "luma", "gaussian_blur", "solarize"]
     assert order == ([*rest, "random_resized_crop"] if last else ["random_resized_crop", *rest])
@@ -93,13 +93,13 @@ def test_the_order_of_the_operations(monkeypatch, last):
 def test_the_blur_is_a_tenth_of_the_image(monkeypatch, size, kernel):
     used = []
     monkeypatch.setattr(filters, "gaussian_blur", lambda image, sigma, k: (used.append((sigma, k)), image)[1])
-    views.draw_view({**views.SIMCLR, **OFF, "blur": (1.0,)}, jax.random.key(3), jnp.zeros((size, size, 3)), 1.0, 0.0)
+    views.draw_view(views.Views(**{**OFF, "blur": (1.0,)}), jax.random.key(3), jnp.zeros((size, size, 3)), 1.0, 0.0)
     assert used[0][1] == kernel and 0.1 <= float(used[0][0]) <= 2.0
 
 
 def test_the_blur_s_width_is_uniform(monkeypatch):
     monkeypatch.setattr(filters, "gaussian_blur", lambda image, sigma, k: jnp.full_like(image, sigma))
-    options = {**views.SIMCLR, **OFF, "blur": (1.0,), "crop_scale": (1.0, 1.0)}
+    options = views.Views(**{**OFF, "blur": (1.0,), "crop_scale": (1.0, 1.0)})
     blur = lambda key: views.draw_view(options, key, jnp.zeros((8, 8, 3)), 1.0, 0.0)[0, 0, 0]
     sigmas = np.asarray(jax.vmap(blur)(jax.random.split(jax.random.key(0), 2000)))
     assert stats.kstest(sigmas, stats.uniform(0.1, 1.9).cdf).pvalue > 1e-4
@@ -109,8 +109,8 @@ def test_the_blur_s_width_is_uniform(monkeypatch):
     ("options", "count", "message"),
     [
         ({}, 1, "config.views=1"),
-        ({"blurr": 1.0}, 2, "augment.blurr is not an option"),
-        ({"blur": 0.5}, 2, "augment.blur is 0.5: use numbers in brackets"),
+        ({"blurr": 1.0}, 2, "config.augment.blurr is no option; choose from crop_scale, "),
+        ({"blur": 0.5}, 2, "config.augment.blur=0.5 must be a tuple of one number or more, each from 0 to 1"),
         ({"blur": (0.5, 1.5)}, 2, "augment.blur"),
         ({"gray": -0.1}, 2, "augment.gray"),
         ({"crop_scale": (0.5, 0.1)}, 2, "augment.crop_scale"),
@@ -118,9 +118,13 @@ def test_the_blur_s_width_is_uniform(monkeypatch):
         ({"blur_sigma": (0.0, 1.0)}, 2, "augment.blur_sigma"),
         ({"blur_kernel": 4}, 2, "augment.blur_kernel"),
         ({"jitter": (0.4, 0.4, 0.4, 0.6)}, 2, "augment.jitter"),
-        ({"jitter": ("a", 0, 0, 0)}, 2, "augment.jitter is ('a', 0, 0, 0): use numbers in brackets"),
+        (
+            {"jitter": ("a", 0, 0, 0)},
+            2,
+            "config.augment.jitter=('a', 0, 0, 0) must be a tuple of 4 numbers, each of at least 0",
+        ),
         ({"jitter": (0.4, float("nan"), 0.4, 0.1)}, 2, "augment.jitter"),
-        ({"blur": ("x",)}, 2, "augment.blur is ('x',): use numbers in brackets"),
+        ({"blur": ("x",)}, 2, "config.augment.blur=('x',) must be a tuple of one number or more"),
         ({"crop_scale": ("x", "y")}, 2, "augment.crop_scale"),
         ({"interpolation": "nearest"}, 2, "augment.interpolation"),
     ],
@@ -136,6 +140,6 @@ def test_a_blur_may_be_as_wide_as_the_mirror_image_and_no_wider():
     white = np.ones((8, 8, 3), np.float32)
     views.check_size({**options, "blur_kernel": 15}, 8)
     np.testing.assert_allclose(filters.gaussian_blur(white, 2.0, 15), white, atol=1e-6)
-    with pytest.raises(UserError, match=r"^augment.blur_kernel is 17: use at most 15 for images of 8 pixels$"):
+    with pytest.raises(UserError, match=r"^config\.augment\.blur_kernel=17 must be at most 15 for images of 8 pixels$"):
         views.check_size({**options, "blur_kernel": 17}, 8)
     views.check_size({**options, "blur": (0.0,), "blur_kernel": 17}, 8)

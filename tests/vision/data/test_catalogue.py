@@ -105,7 +105,7 @@ def test_validation_stands_in_for_a_missing_test_split(data_dir):
 
 
 def test_varying_sizes_need_an_image_size(data_dir):
-    with pytest.raises(UserError, match=r"varying sizes .* set image_size"):
+    with pytest.raises(UserError, match=r"varying sizes .* set config.image_size"):
         load("tfds:varying", "train", data_dir=str(data_dir))
     dataset = load("tfds:varying", "train", image_size=16, data_dir=str(data_dir))
     cropped = [image[:, (w := image.shape[1] - 16) // 2 : w // 2 + 16] for image in pictures("train", varying=True)]

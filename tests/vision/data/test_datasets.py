@@ -94,7 +94,7 @@ def test_unknown_spec_lists_the_kinds(spec):
 def test_bad_split_and_size():
     with pytest.raises(UserError, match="splits train and test, not val"):
         load("digits", "val")
-    with pytest.raises(UserError, match="image_size is 0"):
+    with pytest.raises(UserError, match=r"config\.image_size=0 must be a whole number of at least 1"):
         load("digits", "train", image_size=0)
 
 
@@ -252,11 +252,11 @@ def bad_folders():
         fill(root, ["a", "b"])
         for file in (root / "b").iterdir():
             Image.new("RGB", (9, 8)).save(file)
-        return "varying sizes .* set image_size"
+        return "varying sizes .* set config.image_size"
 
     def oblong(root):
         fill(root, ["a", "b"], size=(9, 8))
-        return "9x8, not square: set image_size"
+        return "9x8, not square: set config.image_size"
 
     def too_few(root):
         fill(root, ["a"], count=1)

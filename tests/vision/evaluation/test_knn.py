@@ -36,7 +36,7 @@ def test_votes(clouds, k, temperature):
 
 def test_accuracy_and_neighbours(clouds):
     z, labels = clouds
-    accuracy = knn.accuracy(z[:400], labels[:400], z[400:], labels[400:], k=20)
+    accuracy = knn.accuracy(z[:400], labels[:400], z[400:], labels[400:], k=20, temperature=0.1)
     called = [by_hand(z[:400], labels[:400], query, 20, 0.1).argmax() for query in z[400:]]
     assert accuracy == pytest.approx(np.mean(called == labels[400:])) and 0.5 < accuracy < 1
     near = np.asarray(knn.nearest(z, z[:5], 3))
@@ -45,4 +45,4 @@ def test_accuracy_and_neighbours(clouds):
 
 def test_labels_that_the_bank_lacks_are_wrong_not_an_error(clouds):
     z, _ = clouds
-    assert knn.accuracy(z, np.zeros(700, np.int32), z[:50], np.full(50, 3), k=5) == 0
+    assert knn.accuracy(z, np.zeros(700, np.int32), z[:50], np.full(50, 3), k=5, temperature=0.1) == 0

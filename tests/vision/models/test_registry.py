@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from jaxhw.errors import UserError
-from jaxhw.vision.models import registry as models
+from jaxhw.vision.models import registry
 
 
 def count(config, classes, size=32):
-    shapes = models.shapes(models.create(config, classes, size), size)
+    shapes = registry.shapes(registry.create(config, classes, size), size)
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]))
 
 
@@ -30,32 +30,37 @@ def test_parameter_counts_of_torchvision_and_vit_pytorch(config, classes, expect
 
 def test_options_are_the_defaults_and_create_takes_them():
     defaults = {"head": "linear", "stem": "torchvision", "width": 64, "zero_init_residual": False, "norm_groups": 1}
-    assert models.options("resnet18") == defaults
-    assert models.options("vit")["depth"] == 25
-    for name in models.MODELS:
-        assert models.create({"name": name, **models.options(name)}, 10, 32) == models.create({"name": name}, 10, 32)
+    assert registry.options("resnet18") == defaults
+    assert registry.options("vit")["depth"] == 25
+    for name in registry.MODELS:
+        assert registry.create({"name": name, **registry.options(name)}, 10, 32) == registry.create(
+            {"name": name}, 10, 32
+        )
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"name": "resnet19"}, "resnet18, resnet34, resnet50, vit"),
-        ({"name": "resnet18", "depth": 3}, "stem, width, zero_init_residual"),
+        (
+            {"name": "resnet18", "depth": 3},
+            "depth is no option of resnet18; choose from head, stem, width, zero_init_residual",
+        ),
         ({"name": "resnet18", "stem": "imagenet"}, "torchvision, cifar"),
         ({"name": "vit", "patch": 5}, "does not divide"),
         ({"name": "vit", "pool": "max"}, "cls, mean"),
         ({"name": "vit", "head": "mpl"}, "linear, mlp"),
         ({"name": "vit", "style": "torch"}, "vit-pytorch, timm"),
-        ({"name": "vit", "depth": 0}, "positive"),
-        ({"name": "vit", "dropout": 1.0}, "probability"),
+        ({"name": "vit", "depth": 0}, r"config\.model\.depth=0 must be a whole number of at least 1"),
+        ({"name": "vit", "dropout": 1.0}, r"config\.model\.dropout=1\.0 must be a number of at least 0 and below 1"),
     ],
 )
 def test_bad_options_are_user_errors_of_one_line(config, message):
     with pytest.raises(UserError, match=message) as error:
-        models.create(config, 10, 32)
+        registry.create(config, 10, 32)
     assert "\n" not in str(error.value)
 
 
 def test_unknown_dtype_is_a_user_error():
     with pytest.raises(UserError, match="float32, bfloat16"):
-        models.create({"name": "vit"}, 10, 32, "float16")
+        registry.create({"name": "vit"}, 10, 32, "float16")

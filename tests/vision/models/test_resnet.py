@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxhw.vision.models.resnet import BatchNorm, ResNet
+from jaxhw.vision.models.norms import BatchNorm
+from jaxhw.vision.models.resnet import ResNet
 
 
 def tiny(**options):

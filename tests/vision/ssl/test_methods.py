@@ -13,16 +13,24 @@ import pytest
 from jaxhw import mesh as meshes
 from jaxhw import train
 from jaxhw.errors import UserError
-from jaxhw.vision.models import registry as models
+from jaxhw.options import option
+from jaxhw.state import Variables
+from jaxhw.task import Context
+from jaxhw.vision.models import registry
 from jaxhw.vision.models.heads import MLP
+from jaxhw.vision.models.layers import l2_normalise
 from jaxhw.vision.models.networks import Networks
 from jaxhw.vision.models.resnet import ResNet
-from jaxhw.vision.ssl import losses as contrastive
-from jaxhw.vision.ssl import methods
+from jaxhw.vision.ssl import losses, methods
 from jaxhw.vision.ssl.methods.base import Method, Outputs
 from jaxhw.vision.tasks.pretrain import Pretrain, default_config
-from jaxhw.vision.weights import sources as weights
+from jaxhw.vision.weights import sources
 from tests.golden import FOLDER as GOLDEN_FOLDER
+
+
+def context_of(mesh, seed=0, progress=0.0):
+    return Context(jnp.int32(0), jnp.float32(progress), jax.random.key(seed), mesh)
+
 
 SMALL = {"hidden": 8, "dim": 6, "bottleneck": 4}
 
@@ -54,16 +62,17 @@ def task_in_double(name, mesh, norm_groups):
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_eight_devices_give_the_loss_and_gradient_of_one(name, norm_groups, monkeypatch):
     if norm_groups == 8:
-        monkeypatch.setattr(contrastive, "BLOCK", 64)  # SimCLR's similarities, 16 blocks of them
+        monkeypatch.setattr(losses, "BLOCK", 64)  # SimCLR's similarities, 16 blocks of them
     found = []
     with jax.enable_x64(True):
         for devices in (1, 8):
             mesh = meshes.make_mesh(devices)
             task = task_in_double(name, mesh, norm_groups)
-            params, state = meshes.on_mesh(lambda task=task: task.init(jax.random.key(0)), mesh)
+            variables = meshes.on_mesh(lambda task=task: task.init(jax.random.key(0)), mesh)
             batch = meshes.put_rows(task.batch(0), mesh)
             step = jax.jit(jax.value_and_grad(task.loss, has_aux=True))
-            (loss, (state, _)), gradient = step(params, state, batch, jax.random.key(1))
+            context = context_of(mesh, seed=1)
+            (loss, (state, _)), gradient = step(variables.params, variables.model_state, batch, context)
             found.append(jax.device_get((loss, gradient, state["batch_stats"])))
     one, eight = found
     assert np.isfinite(one[0]) and {"backbone", "projector"} <= set(one[1]) and set(one[1]) == set(one[2])
@@ -131,9 +140,9 @@ def test_a_step_of_byol_is_byol_pytorchs():
         stats = {name: {"bn1": {"mean": jnp.zeros(8), "var": jnp.ones(8)}} for name in ("projector", "predictor")}
         state, batch = {"batch_stats": stats, "target": target}, {"image": golden["byol/images"]}
         step = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, (state, _)), gradient = jax.jit(step)(params, state, batch, jax.random.key(0))
+        (loss, (state, _)), gradient = jax.jit(step)(params, state, batch, context_of(mesh))
         params = optax.apply_updates(params, jax.tree.map(lambda g: -0.1 * g, gradient))
-        after = task.after_update(params, state, jnp.int32(0))["target"]
+        after = task.after_update(Variables(params, state), context_of(mesh))["target"]
     assert float(loss) == pytest.approx(float(golden["byol/value"]), rel=1e-9)
     for ours, theirs in (
         (gradient, torch_tree(golden, "byol/gradient", ONLINE)),
@@ -151,13 +160,14 @@ def test_tau_rises_to_one_along_a_cosine_or_stays(name):
     assert methods.create({"name": name, "tau": 0.96, "tau_schedule": "fixed"}).decay(0.5) == 0.96
 
 
-def test_tau_counts_the_run_s_own_steps():
+def test_tau_follows_the_progress_of_the_run():
     """Half way the target goes 0.02 of the way to the online network, at the end it stays where it is."""
     task = Pretrain(config_of("byol", steps=50, method={"hidden": 8, "dim": 6, "tau": 0.96}), meshes.make_mesh(1))
-    params, state = task.init(jax.random.key(0))
-    params, before = jax.tree.map(lambda a: a + 1, params), state["target"]
-    for step, moved in ((0, 0.04), (25, 0.02), (50, 0.0)):
-        after = task.after_update(params, state, jnp.int32(step))["target"]
+    variables = task.init(jax.random.key(0))
+    before = variables.model_state["target"]
+    variables = variables.replace(params=jax.tree.map(lambda a: a + 1, variables.params))
+    for progress, moved in ((0.0, 0.04), (0.5, 0.02), (1.0, 0.0)):
+        after = task.after_update(variables, context_of(meshes.make_mesh(1), progress=progress))["target"]
         jax.tree.map(lambda a, b, moved=moved: np.testing.assert_allclose(a - b, moved, atol=1e-6), after, before)
 
 
@@ -174,7 +184,7 @@ def test_the_projector_of_simclr_has_two_layers_or_three():
 class Toy(Method):
     """Views agree, and each feature varies."""
 
-    weight: float = 2.0
+    weight: float = option(2.0, "of the variance")
 
     def heads(self, dtype):
         return {"projector": MLP((6,), last="bias", dtype=dtype)}
@@ -206,7 +216,7 @@ class Collapsing(Method):
         return {"projector": MLP((6,), last="bias", dtype=dtype)}
 
     def loss(self, outputs: Outputs):
-        z = contrastive.normalise(outputs.projections)
+        z = l2_normalise(outputs.projections)
         return -jnp.mean(jnp.sum(z[:, 0] * z[:, 1], -1))
 
 
@@ -216,23 +226,26 @@ def test_a_run_that_collapses_says_so(monkeypatch, tmp_path, capsys):
     config.optim.lr = 0.01
     results = train.run(Pretrain(config, mesh), config, mesh, tmp_path)
     assert results["collapsed"] is True and "collapsed: all images" in capsys.readouterr().out
-    weights.load(str(tmp_path), models.shapes(models.create(config.model, None, 8), 8))
+    sources.load(str(tmp_path), registry.shapes(registry.create(config.model, None, 8), 8))
     assert f"init_from {tmp_path}: that run has collapsed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "simclear"}, "unknown method 'simclear'; choose one of simclr, byol"),
-        ({"name": "simclr", "tau": 0.9}, "method.tau: simclr has no such option; it has temperature"),
-        ({"name": "simclr", "temperature": 0.01}, "method.temperature is 0.01: it must be at least 0.025"),
-        ({"name": "simclr", "dim": 0}, "method.dim is 0: it must be a positive whole number"),
-        ({"name": "simclr", "norm": 1}, "method.norm is 1: it must be true or false"),
-        ({"name": "byol", "tau": 1.5}, "method.tau is 1.5"),
-        ({"name": "moco", "tau_schedule": "linear"}, "one of fixed, cosine"),
-        ({"name": "moco", "temperature": 0.0}, "method.temperature"),
-        ({"name": "vicreg", "variance": -1.0}, "method.variance"),
-        ({"name": "barlow_twins", "redundancy": "0"}, "method.redundancy is '0': it must be a number"),
+        ({"name": "simclear"}, "config.method.name='simclear' must be one of simclr, byol"),
+        ({"name": "simclr", "tau": 0.9}, "config.method.tau is no option of simclr; choose from temperature, "),
+        ({"name": "simclr", "temperature": 0.01}, "config.method.temperature=0.01 must be a number of at least 0.025"),
+        ({"name": "simclr", "dim": 0}, "config.method.dim=0 must be a whole number of at least 1"),
+        ({"name": "simclr", "norm": 1}, "config.method.norm=1 must be True or False"),
+        ({"name": "byol", "tau": 1.5}, "config.method.tau=1.5 must be a number from 0 to 1"),
+        (
+            {"name": "moco", "tau_schedule": "linear"},
+            "config.method.tau_schedule='linear' must be one of fixed, cosine",
+        ),
+        ({"name": "moco", "temperature": 0.0}, "config.method.temperature=0.0 must be a number above 0"),
+        ({"name": "vicreg", "variance": -1.0}, "config.method.variance=-1.0 must be a number of at least 0"),
+        ({"name": "barlow_twins", "redundancy": "0"}, "config.method.redundancy='0' must be a number of at least 0"),
     ],
 )
 def test_bad_options_are_one_line(given, message):

@@ -1,4 +1,4 @@
-"""Closed forms of the monitors, and what is said of a collapsed network."""
+"""Closed forms of the monitors, and the warning about a collapsed network."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +8,9 @@ from PIL import Image
 from jaxhw import mesh as meshes
 from jaxhw.vision.augment import views
 from jaxhw.vision.data import datasets
+from jaxhw.vision.evaluation import knn
 from jaxhw.vision.ssl import monitors
-from jaxhw.vision.ssl.watch import Watch, image_rows
+from jaxhw.vision.ssl.feature_monitor import FeatureMonitor, Functions, Sets, image_rows
 
 
 def test_alignment_of_opposite_and_equal_views():
@@ -32,35 +33,38 @@ def test_spread_is_one_for_even_directions_and_zero_for_one():
     assert float(monitors.spread(np.ones((10, 16)) * np.arange(1, 11)[:, None])) == pytest.approx(0, abs=1e-6)
 
 
-def watch_over(features, folder=None, k=20):
+def monitor_of(features, folder=None, labelled=True):
     digits = datasets.load("digits", "train")
-    sets = digits.subset(np.arange(300)), digits.subset(np.arange(300, 400))
+    sets = Sets(digits.subset(np.arange(300)), digits.subset(np.arange(300, 400)), labelled)
     draw = views.pipeline({**views.SIMCLR, "jitter_probability": 0.0, "blur": (0.0,)}, 2)
     project = lambda variables, z: variables.get("scale", 1) * z + 1
-    watch = Watch(features, project, draw, *sets, k, 0.1, 64, meshes.make_mesh(1))
-    watch.folder = folder
-    return watch, digits
+    monitor = FeatureMonitor(Functions(features, project, draw), sets, knn.Options(20, 0.1), 64, meshes.make_mesh(1))
+    monitor.folder = folder
+    return monitor, digits
 
 
 def test_pixels_as_features(tmp_path, capsys):
-    watch, digits = watch_over(lambda variables, images: images[..., 0].reshape(len(images), -1), tmp_path)
-    numbers = watch({})
+    monitor, digits = monitor_of(lambda variables, images: images[..., 0].reshape(len(images), -1), tmp_path)
+    numbers = monitor({})
     assert numbers["val_knn_accuracy"] > 0.8 and 0.2 < numbers["val_feature_std"] < 1
     assert 0 < numbers["val_alignment"] < 2 and numbers["val_uniformity"] < -0.5
-    assert watch.test({}, digits, datasets.load("digits", "test")) > 0.95
+    assert monitor.test({}, digits, datasets.load("digits", "test")) > 0.95
     assert (tmp_path / "neighbours.png").stat().st_size > 1000
     assert "collapsed" not in capsys.readouterr().out
-    numbers = watch({"scale": 1e-3})  # 1 for all images, nearly
+    numbers = monitor({"scale": 1e-3})  # 1 for all images, nearly
     assert numbers["val_feature_std"] > 0.2 and numbers["val_projection_std"] < monitors.COLLAPSED
-    assert watch.collapsed(numbers) and "collapsed" in capsys.readouterr().out
+    assert monitor.collapsed(numbers) and "collapsed" in capsys.readouterr().out
 
 
 def test_collapse_is_said_in_one_line(capsys):
-    watch, _ = watch_over(lambda variables, images: 1 + 1e-3 * images[..., 0].reshape(len(images), -1), k=0)
-    numbers = watch({})
+    monitor, _ = monitor_of(
+        lambda variables, images: 1 + 1e-3 * images[..., 0].reshape(len(images), -1), labelled=False
+    )
+    numbers = monitor({})
     assert numbers["seen_feature_std"] < monitors.COLLAPSED and "val_knn_accuracy" not in numbers
-    said = capsys.readouterr().out.strip()
-    assert said.startswith("collapsed: all images have nearly the same features or projections") and "\n" not in said
+    warning = capsys.readouterr().out.strip()
+    assert warning.startswith("collapsed: all images have nearly the same features or projections")
+    assert "\n" not in warning
 
 
 def test_a_vector_of_zeros_is_no_nan():

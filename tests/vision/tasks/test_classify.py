@@ -10,12 +10,13 @@ from jaxhw import mesh as meshes
 from jaxhw import metrics, train
 from jaxhw.checkpoint import restore_variables
 from jaxhw.errors import UserError
+from jaxhw.task import Context
 from jaxhw.vision.data import datasets
 from jaxhw.vision.data.datasets import Dataset
 from jaxhw.vision.evaluation.scores import Scores
 from jaxhw.vision.tasks.classify import (
+    Classifier,
     Classify,
-    Predictor,
     default_config,
     load_splits,
     read_labels,
@@ -58,11 +59,11 @@ def test_it_learns_the_digits(digits):
 
 def test_the_workdir_is_self_contained(digits):
     workdir, results, _ = digits
-    predictor = Predictor.from_workdir(workdir)
+    classifier = Classifier.from_workdir(workdir)
     variables = restore_variables(workdir, meshes.replicated(meshes.make_mesh(1)))
     task = Classify(config_of(validation=0.2), meshes.make_mesh(1))
     test = task.splits["test"]
-    called = np.asarray(predictor.logits(variables, test.take(np.arange(359)))).argmax(1)
+    called = np.asarray(classifier.logits(variables, test.take(np.arange(359)))).argmax(1)
     assert (called == test.labels).mean() == pytest.approx(results["test_accuracy"])
     classes = json.loads((workdir / "test_classes.json").read_text())
     assert set(classes) == set("0123456789")
@@ -95,8 +96,9 @@ def test_ema_is_what_is_evaluated(tmp_path):
 def test_the_batch_statistics_move():
     config, mesh = config_of("resnet18", batch_size=8), meshes.make_mesh(1)
     task = Classify(config, mesh)
-    params, state = task.init(jax.random.key(0))
-    _, (new, _) = jax.jit(task.loss)(params, state, task.batch(0), jax.random.key(1))
+    variables = task.init(jax.random.key(0))
+    state, context = variables.model_state, Context(np.int32(0), np.float32(0), jax.random.key(1), mesh)
+    _, (new, _) = jax.jit(task.loss)(variables.params, state, task.batch(0), context)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state, new)
     assert set(state) == {"batch_stats"} and all(jax.tree.leaves(moved))
 
@@ -133,15 +135,17 @@ def test_torn_labels_are_one_line(tmp_path):
         ({"dataset": "tfds"}, 'unknown dataset "tfds"'),
         ({"dataset": "folder:/nowhere"}, "no such directory"),
         ({"steps": 0}, "set config.steps or config.epochs"),
-        ({"normalise": "cifar"}, "choose one of none, cifar10"),
-        ({"validation": 1.5}, "fraction"),
-        ({"dtype": "float16"}, "float16"),
-        ({"model": {"name": "vgg"}}, "unknown model 'vgg'"),
-        ({"model": {"patch": 3}}, "patch"),
-        ({"model": {"pool": "max"}}, "pool"),
-        ({"augment": {"crop": "centre"}}, "augment.crop"),
-        ({"augment": {"mixup": float("nan")}}, "augment.mixup is nan"),
-        ({"augment": {"jitter": (0.0, float("nan"), 0.0, 0.0)}}, "augment.jitter"),
+        ({"normalise": "cifar"}, "config.normalise='cifar' must be one of none, cifar10"),
+        ({"validation": 1.5}, "config.validation=1.5 must be a number of at least 0 and below 1"),
+        ({"fraction": 0.0}, "config.fraction=0.0 must be a number above 0 and at most 1"),
+        ({"image_size": -8}, "config.image_size=-8 must be a whole number of at least 0"),
+        ({"dtype": "float16"}, "config.dtype='float16' must be one of float32, bfloat16"),
+        ({"model": {"name": "vgg"}}, "config.model.name='vgg' must be one of resnet18, "),
+        ({"model": {"patch": 3}}, "config.model.patch=3 does not divide"),
+        ({"model": {"pool": "max"}}, "config.model.pool='max' must be one of cls, mean"),
+        ({"augment": {"crop": "centre"}}, "config.augment.crop='centre' must be one of none, pad, resized"),
+        ({"augment": {"mixup": float("nan")}}, "config.augment.mixup=nan must be a number of at least 0"),
+        ({"augment": {"jitter": (0.0, float("nan"), 0.0, 0.0)}}, "config.augment.jitter="),
         ({"optim": {"name": "adma"}}, "adma"),
         ({"optim": {"schedule": "linear"}}, "linear"),
     ],
@@ -162,18 +166,20 @@ def test_earlier_phases_of_a_run_see_smaller_images_of_the_same_rows():
         np.testing.assert_array_equal(task.batch(step)["label"], plain.batch(step)["label"])
     np.testing.assert_array_equal(task.batch(8)["image"], plain.batch(8)["image"])
     assert [task.phase(step - 1)[1]["test"].image_size for step in (1, 3, 4, 9)] == [4, 4, 6, 8]
-    with pytest.raises(UserError, match="a ViT's position embedding knows one size"):
+    with pytest.raises(UserError, match="earlier_sizes must be empty: a ViT's position embedding is of one size"):
         Classify(config_of(earlier_sizes=(4,)), meshes.make_mesh(1))
     for size in (0, 4.5):
-        with pytest.raises(UserError, match=f"earlier_sizes: {size} is no number of pixels"):
+        with pytest.raises(
+            UserError, match=rf"config\.earlier_sizes=\({size},\) must be a tuple of whole numbers of at least 1"
+        ):
             Classify(config_of("resnet18", earlier_sizes=(size,)), meshes.make_mesh(1))
 
 
 def test_groups_must_divide_the_batch():
     config = config_of("resnet18", batch_size=8)
     config.model.norm_groups = 3
-    with pytest.raises(UserError, match="norm_groups=3 must divide batch_size=8"):
+    with pytest.raises(UserError, match=r"config\.model\.norm_groups=3 must divide config\.batch_size=8"):
         Classify(config, meshes.make_mesh(1))
     config.model.norm_groups = 0
-    with pytest.raises(UserError, match="norm_groups: 0 is not a positive whole number"):
+    with pytest.raises(UserError, match=r"config\.model\.norm_groups=0 must be a whole number of at least 1"):
         Classify(config, meshes.make_mesh(1))

@@ -1,4 +1,4 @@
-"""The linear protocol on the digits: against scikit-learn, resumed, on several devices."""
+"""The linear evaluation protocol on the digits: against scikit-learn, resumed, on several devices."""
 
 import json
 import os
@@ -14,9 +14,10 @@ from jaxhw import mesh as meshes
 from jaxhw import metrics, train
 from jaxhw.checkpoint import restore_variables
 from jaxhw.errors import UserError
+from jaxhw.state import Variables
 from jaxhw.vision.augment.standard import STATISTICS
 from jaxhw.vision.evaluation.features import Extractor
-from jaxhw.vision.models import registry as models
+from jaxhw.vision.models import registry
 from jaxhw.vision.tasks.classify import default_config as default_classify
 from jaxhw.vision.tasks.linear import Linear, default_config
 from tests.vision import runs
@@ -29,7 +30,7 @@ class Pixels(Linear):
 
     def init(self, rng):
         g = len(self.grid)
-        return {"head": {"kernel": jnp.zeros((g, 64, 10)), "bias": jnp.zeros((g, 10))}}, {"backbone": {}}
+        return Variables({"head": {"kernel": jnp.zeros((g, 64, 10)), "bias": jnp.zeros((g, 10))}}, {"backbone": {}})
 
     def __init__(self, config, mesh):
         super().__init__(config, mesh)
@@ -55,7 +56,7 @@ def run(workdir, devices=1, kind=Pixels, **changes):
 
 
 def final_head(workdir):
-    return restore_variables(workdir, meshes.replicated(meshes.make_mesh(1)))["params"]["head"]
+    return restore_variables(workdir, meshes.replicated(meshes.make_mesh(1))).params["head"]
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +99,19 @@ def test_a_backbone_of_another_run(tmp_path):
     """Its features are those of the run's own model, of images normalised as that run's were."""
     classes = default_classify("vit")
     classes.update({"normalise": "cifar10", "model": config_of().model})
-    model = models.create(classes.model, 3, 8)
-    params = runs.random_like(models.shapes(model, 8))["params"]
-    source = str(runs.leave(tmp_path / "classes", classes, params, {}))
+    model = registry.create(classes.model, 3, 8)
+    params = runs.random_like(registry.shapes(model, 8))["params"]
+    source = str(runs.leave(tmp_path / "classes", classes, Variables(params, {})))
     task, _, _ = run(tmp_path / "linear", kind=Linear, steps=2, init_from=source, normalise="cifar10")
     mean, deviation = STATISTICS["cifar10"]
     images = (task.splits["test"].take(np.arange(5)) / 255 - np.array(mean)) / np.array(deviation)
     del params["head"]
     expected = model.clone(num_classes=None).apply({"params": params}, images.astype(np.float32), train=False)
     np.testing.assert_allclose(task.data["test"][:5], expected, atol=1e-5)
-    with pytest.raises(UserError, match=r"normalise=cifar10, this run has none: set --config\.normalise=cifar10"):
+    with pytest.raises(
+        UserError,
+        match=r"config\.normalise='none' is not what .*classes was trained with: set --config\.normalise=cifar10",
+    ):
         run(tmp_path / "other", kind=Linear, init_from=source)
     assert not (tmp_path / "other").exists()
 
@@ -134,10 +138,10 @@ def test_weights_read_anew_have_features_of_their_own(tmp_path):
     """A run that dies before its first checkpoint leaves features of weights that nothing else remembers."""
     config, mesh = config_of(steps=2), meshes.make_mesh(1)
     task = Pixels(config, mesh)
-    task.prepare({"model_state": {"backbone": {}}}, tmp_path)
+    task.prepare(Variables({}, {"backbone": {}}), tmp_path)
     stale = {name: np.zeros_like(x) for name, x in task.data.items()}
     np.savez(tmp_path / "features.npz", **stale)
-    task.prepare({"model_state": {"backbone": {}}}, tmp_path)
+    task.prepare(Variables({}, {"backbone": {}}), tmp_path)
     assert task.data["test"].any()
 
 
@@ -182,13 +186,13 @@ def test_eight_devices_give_what_one_gives(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validation": 0.0}, "set config.validation"),
-        ({"optim": {"name": "adam"}}, "need optim.name=sgd"),
-        ({"rates": (0.0,)}, "config.rates=(0.0,): give finite numbers above 0"),
-        ({"rates": ("a",)}, "config.rates=('a',): give finite numbers above 0"),
-        ({"l2": ()}, "config.l2=()"),
-        ({"knn_k": 0}, "config.knn_k=0 must be at least 1"),
-        ({"knn_temperature": 0.0}, "config.knn_temperature=0.0 must be above 0"),
+        ({"validation": 0.0}, "config.validation=0 leaves no images to choose rate and l2 on"),
+        ({"optim": {"name": "adam"}}, "config.optim must have name=sgd"),
+        ({"rates": (0.0,)}, "config.rates=(0.0,) must be a tuple of one number or more, each above 0"),
+        ({"rates": ("a",)}, "config.rates=('a',) must be a tuple of one number or more, each above 0"),
+        ({"l2": ()}, "config.l2=() must be a tuple of one number or more, each of at least 0"),
+        ({"knn_k": 0}, "config.knn_k=0 must be a whole number of at least 1"),
+        ({"knn_temperature": 0.0}, "config.knn_temperature=0.0 must be a number above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, changes, message):

@@ -9,8 +9,9 @@ from jaxhw import mesh as meshes
 from jaxhw import metrics, train
 from jaxhw.checkpoint import restore_variables
 from jaxhw.errors import UserError
-from jaxhw.vision.models import registry as models
-from jaxhw.vision.tasks.pretrain import Backbone, Pretrain, default_config, load, of_module
+from jaxhw.observer import Observer
+from jaxhw.vision.models import registry
+from jaxhw.vision.tasks.pretrain import Encoder, Pretrain, default_config, load, of_module
 
 
 def config_of(name="byol", **changes):
@@ -25,16 +26,22 @@ def config_of(name="byol", **changes):
     return config
 
 
-def run(workdir, config, stop_at=None):
-    mesh = meshes.make_mesh(1)
+class StopAt(Observer):
+    """Ends a run after the evaluation of a step, before its checkpoint."""
 
-    def watch(step, numbers):
-        if step == stop_at:
+    def __init__(self, step):
+        self.step = step
+
+    def after_evaluation(self, step, numbers):
+        if step == self.step:
             raise KeyboardInterrupt
 
+
+def run(workdir, config, stop_at=None):
+    mesh = meshes.make_mesh(1)
     task = Pretrain(config, mesh)
     try:
-        return task, train.run(task, config, mesh, workdir, watch)
+        return task, train.run(task, config, mesh, workdir, (StopAt(stop_at),))
     except KeyboardInterrupt:
         return task, {}
 
@@ -65,13 +72,14 @@ def test_a_stopped_run_continues_with_its_target(whole, tmp_path):
     run(tmp_path, config_of())
     sharding = meshes.replicated(meshes.make_mesh(1))
     ours, theirs = (restore_variables(folder, sharding) for folder in (tmp_path, whole[0]))
-    assert set(ours["model_state"]["target"]) == {"backbone", "projector"}
+    assert set(ours.model_state["target"]) == {"backbone", "projector"}
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_the_target_is_one_copy_of_the_parameters(whole):
     _, task, _ = whole
-    params, state = jax.eval_shape(task.init, jax.random.key(0))
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    params, state = variables.params, variables.model_state
     assert jax.tree.structure(state["target"]) == jax.tree.structure({k: params[k] for k in ("backbone", "projector")})
     assert set(params) == {"backbone", "projector", "predictor"} and set(state) == {"batch_stats", "target"}
 
@@ -79,14 +87,14 @@ def test_the_target_is_one_copy_of_the_parameters(whole):
 def test_the_backbone_can_be_read_back(whole):
     workdir, task, _ = whole
     variables = restore_variables(workdir, meshes.replicated(meshes.make_mesh(1)))
-    backbone = Backbone(configs.load(workdir / "config.json"), 8)
-    plain = models.create(task.config.model, None, 8)
+    encoder = Encoder(configs.load(workdir / "config.json"), 8)
+    plain = registry.create(task.config.model, None, 8)
     expected = jax.tree.structure(jax.eval_shape(lambda: plain.init(jax.random.key(0), np.zeros((1, 8, 8, 3)), False)))
-    assert jax.tree.structure({"params": variables["params"]["backbone"]}) == expected
+    assert jax.tree.structure({"params": variables.params["backbone"]}) == expected
     images = task.images.queries.take(np.arange(5))
     mean, deviation = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2470, 0.2435, 0.2616])
-    z = plain.apply({"params": variables["params"]["backbone"]}, (images / 255 - mean) / deviation, train=False)
-    np.testing.assert_allclose(backbone.features(of_module(variables, "backbone"), images), z, atol=1e-4)
+    z = plain.apply({"params": variables.params["backbone"]}, (images / 255 - mean) / deviation, train=False)
+    np.testing.assert_allclose(encoder.features(of_module(variables, "backbone"), images), z, atol=1e-4)
 
 
 def test_images_for_knn_are_not_learnt_from():
@@ -146,20 +154,20 @@ def test_without_labels_there_is_no_knn(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": {"name": "dino"}}, "unknown method 'dino'"),
-        ({"views": 1}, "config.views=1"),
-        ({"batch_size": 2048}, "1294 images to learn from, fewer than batch_size=2048"),
-        ({"batch_size": 1}, "batch_size=1"),
+        ({"method": {"name": "dino"}}, "config.method.name='dino' must be one of simclr, byol"),
+        ({"views": 1}, "config.views=1 must be a whole number of at least 2"),
+        ({"batch_size": 2048}, "config.batch_size=2048: digits has only 1294 images to learn from"),
+        ({"batch_size": 1}, "config.batch_size=1 must be a whole number of at least 2"),
         ({"steps": 0}, "set config.steps or config.epochs"),
-        ({"normalise": "cifar"}, "choose one of none, cifar10"),
-        ({"fraction": 0.0}, "fraction"),
+        ({"normalise": "cifar"}, "config.normalise='cifar' must be one of none, cifar10"),
+        ({"fraction": 0.0}, "config.fraction=0.0 must be a number above 0 and at most 1"),
         ({"split": "unlabelled"}, "splits train and test"),
-        ({"augment": {"gray": 2.0}}, "augment.gray"),
-        ({"augment": {"blur": (0.5,), "blur_kernel": 17}}, "augment.blur_kernel is 17: use at most 15"),
+        ({"augment": {"gray": 2.0}}, "config.augment.gray=2.0 must be a number from 0 to 1"),
+        ({"augment": {"blur": (0.5,), "blur_kernel": 17}}, "config.augment.blur_kernel=17 must be at most 15"),
         ({"knn_dataset": "mnist"}, 'unknown dataset "mnist"'),
-        ({"knn_temperature": 0.0}, "knn_temperature"),
-        ({"knn_k": 0}, "knn_k"),
-        ({"knn_bank": 0}, "knn_bank"),
+        ({"knn_temperature": 0.0}, "config.knn_temperature=0.0 must be a number above 0"),
+        ({"knn_k": 0}, "config.knn_k=0 must be a whole number of at least 1"),
+        ({"knn_bank": 0}, "config.knn_bank=0 must be a whole number of at least 1"),
     ],
 )
 def test_bad_configs_are_one_line_before_anything_is_written(tmp_path, changes, message):
@@ -172,5 +180,5 @@ def test_bad_configs_are_one_line_before_anything_is_written(tmp_path, changes, 
 def test_parts_of_the_batch_must_divide_it():
     config = default_config("simclr")
     config.update({"steps": 1, "batch_size": 32, "model": {"norm_groups": 3}})
-    with pytest.raises(UserError, match="norm_groups=3 must divide batch_size=32"):
+    with pytest.raises(UserError, match=r"config\.model\.norm_groups=3 must divide config\.batch_size=32"):
         Pretrain(config, meshes.make_mesh(1))

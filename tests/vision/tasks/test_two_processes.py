@@ -9,7 +9,7 @@ from tests import processes
 RUN = """
 from pathlib import Path
 from jaxhw import mesh as meshes, task, train
-from jaxhw.vision import classify, linear, pretrain
+from jaxhw.vision.tasks import classify, linear, pretrain
 meshes.start_up()
 mesh, there = meshes.make_mesh(), Path({workdir!r})
 for config in (pretrain.default_config("byol", "vit"), linear.default_config("vit"), classify.default_config("vit")):

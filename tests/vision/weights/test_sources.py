@@ -12,12 +12,11 @@ import safetensors.numpy
 
 from jaxhw import __main__ as cli
 from jaxhw.errors import UserError
-from jaxhw.vision.models import registry as models
+from jaxhw.state import Variables
+from jaxhw.vision.models import registry
 from jaxhw.vision.models.resnet import ResNet
 from jaxhw.vision.tasks.classify import default_config
-from jaxhw.vision.weights import sources as weights
-from jaxhw.vision.weights import torch_file
-from jaxhw.vision.weights import torch_names as pretrained
+from jaxhw.vision.weights import sources, torch_file, torch_names
 from tests.golden import FOLDER as GOLDEN_FOLDER
 from tests.vision import parity, runs
 
@@ -36,7 +35,7 @@ def build(name, classes=parity.CLASSES, size=32, **changes):
     if "resnet" in name:
         return ResNet((1, 1, 1, 1), False, num_classes=classes, width=4, **changes)
     style = "timm" if name == "timm" else "vit-pytorch"
-    return models.create({**VIT, "style": style, **changes}, classes, size)
+    return registry.create({**VIT, "style": style, **changes}, classes, size)
 
 
 LEGACY = GOLDEN / "weights_legacy.pth"
@@ -48,7 +47,7 @@ def source(name):
 
 def load(name, *args, **kwargs):
     model = build(name, *args, **kwargs)
-    return model, weights.load(source(name), models.shapes(model, kwargs.get("size", 32)))
+    return model, sources.load(source(name), registry.shapes(model, kwargs.get("size", 32)))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -56,11 +55,11 @@ def test_logits_are_pytorch_s(name):
     model, variables = load(name)
     logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, parity.images())
     np.testing.assert_allclose(logits, VALUES[name], atol=1e-5)
-    assert list(pretrained.to_torch(variables)) == list(VALUES[f"{name}_names"])
+    assert list(torch_names.to_torch(variables)) == list(VALUES[f"{name}_names"])
 
 
 @pytest.mark.parametrize("name", ["resnet", "timm"])
-def test_a_head_of_other_classes_or_another_kind_is_left_out_and_said(name, capsys):
+def test_a_head_of_other_classes_or_another_kind_is_left_out_and_reported(name, capsys):
     _, whole = load(name)
     for changes, here in (
         ({"classes": 3}, " there, [3, "),
@@ -78,15 +77,15 @@ def test_a_head_of_other_classes_or_another_kind_is_left_out_and_said(name, caps
 
 
 def test_what_differs_in_a_head_of_two_layers_is_named(capsys):
-    there, here = (models.shapes(build("vit", classes, head="mlp"), 32) for classes in (10, 3))
-    weights.fit(pretrained.to_torch(runs.random_like(there)), here, "x")
+    there, here = (registry.shapes(build("vit", classes, head="mlp"), 32) for classes in (10, 3))
+    sources.fit(torch_names.to_torch(runs.random_like(there)), here, "x")
     assert "; the head starts anew (mlp_head.2.weight is [10, 16] there, [3, 16] here)" in capsys.readouterr().out
 
 
-def test_a_head_of_the_same_shape_is_kept_and_said(capsys):
+def test_a_head_of_the_same_shape_is_kept_and_reported(capsys):
     _, variables = load("vit")
     assert "head" in variables["params"] and "; the head is kept, as its shape fits" in capsys.readouterr().out
-    weights.load(source("vit"), models.shapes(build("vit", None), 32))
+    sources.load(source("vit"), registry.shapes(build("vit", None), 32))
     assert "head" not in capsys.readouterr().out
 
 
@@ -117,9 +116,9 @@ def test_positions_of_another_grid_are_resized_as_timm_does(side, capsys):
 
 def test_vit_pytorch_s_older_shapes_are_read():
     _, variables = load("vit")
-    state = pretrained.to_torch(variables)
+    state = torch_names.to_torch(variables)
     older = state | {name: state[name][None] for name in ("pos_embedding", "cls_token")}
-    again = weights.fit(older, models.shapes(build("vit"), 32), "older")
+    again = sources.fit(older, registry.shapes(build("vit"), 32), "older")
     assert all(map(np.array_equal, jax.tree.leaves(again), jax.tree.leaves(variables)))
 
 
@@ -137,7 +136,7 @@ def test_vit_pytorch_s_older_shapes_are_read():
 )
 def test_another_architecture_is_one_line_with_the_first_tensor(name, like, message):
     with pytest.raises(UserError, match=r"^[^\n]*does not fit config.model: [^\n]*$") as error:
-        weights.load(source(name), models.shapes(like, 32))
+        sources.load(source(name), registry.shapes(like, 32))
     assert message in str(error.value)
 
 
@@ -145,7 +144,7 @@ def test_another_architecture_is_one_line_with_the_first_tensor(name, like, mess
 def test_positions_of_no_grid_are_another_architecture(shape, tmp_path):
     safetensors.numpy.save_file({"pos_embed": np.ones(shape, np.float32)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=r"^[^\n]*does not fit config.model: [^\n]*$"):
-        weights.load(f"torch:{tmp_path / 'x.safetensors'}", models.shapes(build("timm"), 32))
+        sources.load(f"torch:{tmp_path / 'x.safetensors'}", registry.shapes(build("timm"), 32))
 
 
 def rewrite(path, to, change):
@@ -266,14 +265,14 @@ def test_the_hub_s_cache_is_read_and_being_offline_is_one_line(tmp_path, monkeyp
     import huggingface_hub
     from huggingface_hub import constants
 
-    like = models.shapes(build("timm"), 32)
+    like = registry.shapes(build("timm"), 32)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"^hf:timm/tiny cannot be downloaded \([^\n]*\); [^\n]* torch:FILE$"):
-        weights.load("hf:timm/tiny", like)
+        sources.load("hf:timm/tiny", like)
     found = lambda repo, file: {("timm/tiny", "model.safetensors"): str(GOLDEN / FILES["timm"])}[repo, file]
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", found)
-    assert weights.load("hf:timm/tiny", like)["params"]["pos_embedding"].shape == (17, 16)
+    assert sources.load("hf:timm/tiny", like)["params"]["pos_embedding"].shape == (17, 16)
 
 
 @pytest.fixture(params=["classify", "pretrain"])
@@ -287,22 +286,26 @@ def workdir(request, tmp_path):
         params = {"backbone": {k: v for k, v in params.items() if k != "head"}, "projector": {"w": np.ones(3)}}
         ema = {"params": params, "model_state": {"batch_stats": {"projector": {"mean": np.zeros(3)}}}}
         params = jax.tree.map(np.zeros_like, params)  # the averaged weights are what counts
-    return request.param, runs.leave(tmp_path, config, params, {}, ema), variables
+    return request.param, runs.leave(tmp_path, config, Variables(params, {}), ema), variables
 
 
 def test_another_run_s_weights(workdir):
     kind, folder, expected = workdir
     model = build("timm", classes=parity.CLASSES if kind == "classify" else None)
-    variables = weights.load(str(folder), models.shapes(model, 32), "cifar10")
+    variables = sources.load(str(folder), registry.shapes(model, 32), "cifar10")
     wanted = {k: v for k, v in expected["params"].items() if k != "head" or kind == "classify"}
     assert variables["params"].keys() == wanted.keys()
     assert all(map(np.array_equal, jax.tree.leaves(variables["params"]), jax.tree.leaves(wanted)))
-    with pytest.raises(UserError, match="trained with normalise=cifar10, this run has none"):
-        weights.load(str(folder), models.shapes(model, 32), "none")
-    with pytest.raises(UserError, match=r"trained with model.heads=2, this run has 1: set --config.model.heads=2"):
-        weights.load(str(folder), models.shapes(build("timm", heads=1, head_dim=16), 32), "cifar10", 1)
+    with pytest.raises(
+        UserError, match=r"config\.normalise='none' is not what .* was trained with: set --config\.normalise=cifar10"
+    ):
+        sources.load(str(folder), registry.shapes(model, 32), "none")
+    with pytest.raises(
+        UserError, match=r"config\.model\.heads=1 is not what .* was trained with: set --config\.model\.heads=2"
+    ):
+        sources.load(str(folder), registry.shapes(build("timm", heads=1, head_dim=16), 32), "cifar10", 1)
     with pytest.raises(UserError, match=r"patch_embed.proj.weight is \[16, 3, 8, 8\] there, \[16, 3, 4, 4\] here"):
-        weights.load(str(folder), models.shapes(build("timm", patch=4), 32))
+        sources.load(str(folder), registry.shapes(build("timm", patch=4), 32))
 
 
 @pytest.mark.parametrize("what", ["file", "study"])
@@ -313,7 +316,7 @@ def test_what_is_no_run_is_one_line(tmp_path, what):
         folder, message = tmp_path, "is no run: of a study's folder, name the folder of a run in it"
         (tmp_path / "config.json").write_text('{"bases": {}, "runs": []}')
     with pytest.raises(UserError, match=r"^[^\n]*$") as error:
-        weights.load(str(folder), models.shapes(build("vit"), 32), "none")
+        sources.load(str(folder), registry.shapes(build("vit"), 32), "none")
     assert str(error.value).endswith(message)
     assert what == "file" or [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -328,7 +331,7 @@ def test_export_and_back(workdir, tmp_path, capsys):
     assert sorted(written) == sorted(names)
     assert all(np.array_equal(written[name], golden[name]) for name in names)
     model = build("timm", classes=parity.CLASSES if kind == "classify" else None)
-    again = weights.load(f"torch:{out}", models.shapes(model, 32))
+    again = sources.load(f"torch:{out}", registry.shapes(model, 32))
     assert again["params"].keys() <= expected["params"].keys()
     assert cli.main(["export", f"--workdir={folder}", "--out=model.pth"]) == 2
     assert "FILE.safetensors" in capsys.readouterr().err

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxhw.vision.models import registry as models
+from jaxhw.vision.models import registry
 from jaxhw.vision.models.resnet import ResNet
 from jaxhw.vision.models.vit import ViT
-from jaxhw.vision.weights import torch_names as pretrained
+from jaxhw.vision.weights import torch_names
 from tests.golden import FOLDER as GOLDEN_FOLDER
 from tests.vision import parity
 
@@ -37,9 +37,9 @@ def case(request):
     with np.load(GOLDEN) as file:
         golden = {k.split(":")[1]: file[k] for k in file.files if k.startswith(request.param + ":")}
     model = build(parity.MODELS[request.param])
-    shapes = models.shapes(model, 32)
-    state = {name: value.shape for name, value in pretrained.to_torch(zeros(shapes)).items()}
-    return golden, pretrained.from_torch(parity.weights(state), shapes), model
+    shapes = registry.shapes(model, 32)
+    state = {name: value.shape for name, value in torch_names.to_torch(zeros(shapes)).items()}
+    return golden, torch_names.from_torch(parity.weights(state), shapes), model
 
 
 def zeros(shapes):
@@ -48,12 +48,12 @@ def zeros(shapes):
 
 def test_names_and_order_are_pytorch_s(case):
     golden, variables, _ = case
-    assert list(pretrained.to_torch(variables)) == list(golden["names"])
+    assert list(torch_names.to_torch(variables)) == list(golden["names"])
 
 
 def test_round_trip_is_exact(case):
     _, variables, model = case
-    again = pretrained.from_torch(pretrained.to_torch(variables), models.shapes(model, 32))
+    again = torch_names.from_torch(torch_names.to_torch(variables), registry.shapes(model, 32))
     assert jax.tree.structure(again) == jax.tree.structure(variables)
     assert all(map(np.array_equal, jax.tree.leaves(again), jax.tree.leaves(variables)))
 
@@ -71,7 +71,7 @@ def train_once(case, dtype):
     rest = {k: v for k, v in variables.items() if k != "params"}
     step = jax.jit(jax.value_and_grad(partial(loss, model.clone(dtype=dtype), rest), has_aux=True))
     (_, (logits, new)), gradient = step(variables["params"])
-    ours = pretrained.to_torch({"params": gradient, **new})
+    ours = torch_names.to_torch({"params": gradient, **new})
     return logits, lambda key: parity.project(ours[key.partition("/")[2]])
 
 
@@ -98,7 +98,7 @@ def test_training_logits_and_statistics_in_single_precision(case):
 
 
 def test_parameter_table_of_the_report():
-    table = pretrained.parameter_table(models.shapes(models.create({"name": "vit"}, 100, 32), 32))
+    table = torch_names.parameter_table(registry.shapes(registry.create({"name": "vit"}, 100, 32), 32))
     assert table[:3] == [
         ("pos_embedding", (1, 65, 192), 12480),
         ("cls_token", (1, 1, 192), 192),
@@ -107,7 +107,7 @@ def test_parameter_table_of_the_report():
     assert table[-1] == ("mlp_head.bias", (100,), 100)
     assert ("transformer.layers.24.0.to_qkv.weight", (1152, 192), 221184) in table
     assert sum(count for *_, count in table) == 11_139_844
-    table = pretrained.parameter_table(models.shapes(models.create({"name": "resnet18"}, 100, 32), 32))
+    table = torch_names.parameter_table(registry.shapes(registry.create({"name": "resnet18"}, 100, 32), 32))
     assert table[0] == ("conv1.weight", (64, 3, 7, 7), 9408)
     assert ("layer2.0.downsample.0.weight", (128, 64, 1, 1), 8192) in table
     assert len(table) == 62

@@ -10,8 +10,11 @@ from typing import Self
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-BLOCK = 8  # samples that are looked up together before each is
+from jaxhw.nerf.cameras.cameras import Rays
+
+BLOCK = 8  # consecutive samples that are tested for free space together, before each is by itself
 FARTHEST = 128.0  # of Contracted, in units of 2 radii
 
 
@@ -120,12 +123,19 @@ def contract(x: jax.Array, shell: float) -> jax.Array:
     return x * (1 + shell - shell / n) / n
 
 
+def expand(x: np.ndarray, shell: float) -> np.ndarray:
+    """The inverse of `contract`, with what is infinitely far away moved to 1000 radii."""
+    m = np.abs(x).max(-1, keepdims=True)
+    n = np.where(m > 1, shell / np.maximum(1 + shell - m, shell / 1000), np.maximum(m, 1e-9))
+    return np.where(m > 1, x / np.maximum(m, 1e-9) * n, x)
+
+
 Space = Box | Contracted
 
 
 @flax.struct.dataclass
-class Rays:
-    """r rays with what `march` needs to know of them.
+class Segments:
+    """r rays clipped to a grid, and how they are sampled there.
 
     Attributes:
       origins, directions: [r, 3], directions of unit length.
@@ -140,15 +150,14 @@ class Rays:
     offset: jax.Array
 
     @classmethod
-    def through(
-        cls, space: Space, origins: jax.Array, directions: jax.Array, near: float, far: float, offset: jax.Array
-    ) -> Self:
-        return cls(origins, directions, *space.span(origins, directions, near, far), offset)
+    def through(cls, space: Space, rays: Rays, near: float, far: float, offset: jax.Array) -> Self:
+        start, stop = space.span(rays.origins, rays.directions, near, far)
+        return cls(rays.origins, rays.directions, start, stop, offset)
 
     def __len__(self) -> int:
         return self.origins.shape[0]
 
-    def __getitem__(self, index) -> Self:
+    def __getitem__(self, index: jax.Array) -> Self:
         return jax.tree.map(lambda a: a[index], self)
 
     def at(self, space: Space, k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -156,3 +165,7 @@ class Rays:
         t = space.distance(self.start[:, None], k + self.offset[:, None])
         points = self.origins[:, None] + self.directions[:, None] * t[..., None]
         return t, space.locate(points), (t >= self.start[:, None]) & (t <= self.stop[:, None])
+
+    def lengths(self, space: Space, number: jax.Array) -> jax.Array:
+        """Lengths, in strides, of one sample of each ray: number [r], a real number with the offset in it."""
+        return space.lengths(self.origins, self.directions, self.start, number)

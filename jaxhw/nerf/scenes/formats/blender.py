@@ -18,4 +18,4 @@ def read(folder: Path) -> Capture:
     for split, path in paths.items():
         if path.is_file():
             frames += read_frames(path, read_json(path), split)
-    return Capture(frames, NEAR, FAR, unbounded=False)
+    return Capture(frames=frames, near=NEAR, far=FAR, unbounded=False)

@@ -2,11 +2,15 @@
 
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxhw.errors import UserError
 from jaxhw.nerf.scenes.frames import Capture, Frame, Lens, existing
+
+if TYPE_CHECKING:  # pycolmap is optional, and PIL has to come before it
+    import pycolmap
 
 # COLMAP's model: ours, and where fx, fy, cx, cy and the distortion are among its parameters
 PARAMETERS = {
@@ -32,7 +36,7 @@ def models(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> Capture:
-    """The model with the most images; poses are in COLMAP's own frame."""
+    """The model with the most images; poses are in COLMAP's frame."""
     model = max((_reconstruction(path) for path in models(folder)), key=lambda m: m.num_reg_images())
     posed = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
     root = next((folder / name for name in IMAGES if posed and (folder / name / posed[0].name).is_file()), None)
@@ -41,11 +45,12 @@ def read(folder: Path) -> Capture:
     frames = []
     for i in existing(paths, folder):
         pose = posed[i].cam_from_world().inverse().matrix()
-        frames.append(Frame(paths[i], posed[i].name, pose, _lens(model.cameras[posed[i].camera_id], posed[i].name)))
-    return Capture(frames)
+        lens = _lens(model.cameras[posed[i].camera_id], posed[i].name)
+        frames.append(Frame(path=paths[i], name=posed[i].name, pose=pose, lens=lens))
+    return Capture(frames=frames)
 
 
-def _reconstruction(path: Path):
+def _reconstruction(path: Path) -> "pycolmap.Reconstruction":
     try:
         import pycolmap
     except ImportError as error:
@@ -76,14 +81,19 @@ def _check_length(path: Path) -> None:
         raise UserError(f"cannot read COLMAP's model {path.parent}: {path.name} is cut off")
 
 
-def _lens(camera, name: str) -> Lens:
+def _lens(camera: "pycolmap.Camera", name: str) -> Lens:
     if camera.model_name not in PARAMETERS:
         supported = ", ".join(PARAMETERS)
         raise UserError(f"{name} has camera model {camera.model_name}, which is not supported: {supported} are")
     model, positions = PARAMETERS[camera.model_name]
     values = np.asarray(camera.params, float)[list(positions)].tolist()
-    distortion = (*values[4:], 0.0, 0.0, 0.0, 0.0)[:4]
-    return Lens((camera.width, camera.height), tuple(values[:2]), tuple(values[2:4]), distortion, model)
+    return Lens(
+        size=(camera.width, camera.height),
+        focal=tuple(values[:2]),
+        centre=tuple(values[2:4]),
+        distortion=(*values[4:], 0.0, 0.0, 0.0, 0.0)[:4],
+        model=model,
+    )
 
 
 def _has(folder: Path, name: str) -> bool:

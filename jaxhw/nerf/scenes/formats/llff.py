@@ -34,9 +34,9 @@ def read(folder: Path) -> Capture:
     for picture, matrix in zip(pictures, matrices, strict=True):
         down, right, back, position, (height, width, focal) = matrix.T
         pose = np.stack([right, down, -back, position], 1)
-        size = int(width), int(height)
-        frames.append(Frame(picture, picture.name, pose, Lens(size, (focal, focal), (width / 2, height / 2))))
-    return Capture(frames, near=0.9 * float(bounds.min()), far=float(bounds.max()))
+        lens = Lens(size=(int(width), int(height)), focal=(focal, focal), centre=(width / 2, height / 2))
+        frames.append(Frame(path=picture, name=picture.name, pose=pose, lens=lens))
+    return Capture(frames=frames, near=0.9 * float(bounds.min()), far=float(bounds.max()))
 
 
 def _pictures(folder: Path) -> list[Path]:

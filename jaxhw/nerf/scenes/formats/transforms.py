@@ -35,7 +35,7 @@ def read(folder: Path) -> Capture:
     try:
         applied[:3] = np.asarray(content.get("applied_transform", applied), float)[:3]
         applied[:3] *= float(content.get("applied_scale", 1.0))
-        return Capture(frames, to_capture=np.linalg.inv(applied))
+        return Capture(frames=frames, to_capture=np.linalg.inv(applied))
     except (TypeError, ValueError, np.linalg.LinAlgError) as error:
         raise UserError(f"{path} has an applied_transform or applied_scale that is none: {error}") from error
 
@@ -54,7 +54,9 @@ def read_frames(path: Path, content: Mapping[str, Any], split: str = "") -> list
                 raise ValueError(f"the transform_matrix of {name} is no 4 x 4 matrix")
             pose = np.concatenate([pose[:, :3] @ OPENGL_TO_OPENCV, pose[:, 3:]], 1)
             lens = _lens({**content, **entry}, pictures[i], name)
-            frames.append(Frame(pictures[i], name, pose, lens, split or splits.get(entry["file_path"], "")))
+            mask = path.parent / entry["mask_path"] if entry.get("mask_path") else None
+            part = split or splits.get(entry["file_path"], "")
+            frames.append(Frame(path=pictures[i], name=name, pose=pose, lens=lens, split=part, mask=mask))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is not a transforms.json as nerfstudio and instant-ngp write it: {what}") from error
@@ -85,7 +87,7 @@ def _lens(values: Mapping[str, Any], picture: Path, name: str) -> Lens:
     if model == "OPENCV_FISHEYE":
         if p1 or p2:
             raise UserError(f"{name} has a fisheye camera with p1 and p2, which OPENCV_FISHEYE does not have")
-        return Lens(size, (fx, fy), centre, (k1, k2, k3, k4), model)
+        return Lens(size=size, focal=(fx, fy), centre=centre, distortion=(k1, k2, k3, k4), model=model)
     if k3 or k4:
         raise UserError(f"{name} has a {model} camera with k3 or k4: only k1, k2, p1 and p2 are supported")
-    return Lens(size, (fx, fy), centre, (k1, k2, p1, p2), model)
+    return Lens(size=size, focal=(fx, fy), centre=centre, distortion=(k1, k2, p1, p2), model=model)

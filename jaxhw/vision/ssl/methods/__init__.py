@@ -4,11 +4,11 @@ A method is one small file with a subclass of :class:`~jaxhw.vision.ssl.methods.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
+from typing import Any
 
-from jaxhw.errors import UserError
+from jaxhw.options import defaults, one_of, read, require
 from jaxhw.vision.ssl.methods.barlow_twins import BarlowTwins
-from jaxhw.vision.ssl.methods.base import Method, need
+from jaxhw.vision.ssl.methods.base import Method
 from jaxhw.vision.ssl.methods.byol import BYOL
 from jaxhw.vision.ssl.methods.moco import MoCo
 from jaxhw.vision.ssl.methods.simclr import SimCLR
@@ -23,18 +23,15 @@ METHODS: dict[str, type[Method]] = {
     "vicreg": VICReg,
     "moco": MoCo,
 }
-_KINDS = {int: "a positive whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def options(name: str) -> dict:
+def options(name: str) -> dict[str, Any]:
     """The options of a method, with their defaults.
 
     Raises:
         UserError: there is no such method.
     """
-    if name not in METHODS:
-        raise UserError(f"method.name: unknown method {name!r}; choose one of {', '.join(METHODS)}")
-    return {field.name: field.default for field in fields(METHODS[name])}
+    return defaults(_find(name))
 
 
 def create(config: Mapping) -> Method:
@@ -45,11 +42,9 @@ def create(config: Mapping) -> Method:
     """
     given = dict(config)
     name = given.pop("name", None)
-    defaults = options(name)
-    for key, value in given.items():
-        if key not in defaults:
-            raise UserError(f"method.{key}: {name} has no such option; it has {', '.join(defaults)}")
-        kind = type(defaults[key])
-        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
-        need(fits and (kind is not int or value > 0), key, value, _KINDS[kind])
-    return METHODS[name](**given)
+    return read(_find(name), given, "config.method", owner=name)
+
+
+def _find(name: str) -> type[Method]:
+    require("config.method.name", name, one_of(*METHODS), kind=str)
+    return METHODS[name]

@@ -2,27 +2,29 @@
 
 from dataclasses import dataclass
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxhw.options import at_least, option
 from jaxhw.vision.models.heads import MLP
-from jaxhw.vision.ssl import losses as contrastive
-from jaxhw.vision.ssl.methods.base import Method, Outputs, need
+from jaxhw.vision.ssl import losses
+from jaxhw.vision.ssl.methods.base import Method, Outputs
 
 
 @dataclass(frozen=True)
 class BarlowTwins(Method):
-    """Two views' projections correlate feature by feature, and no feature with another."""
+    """Two views' projections correlate feature by feature, and no feature with another: redundancy reduction."""
 
-    redundancy: float = 0.005
-    hidden: int = 2048
-    dim: int = 2048
-    layers: int = 3
+    redundancy: float = option(0.005, "weight of the redundancy reduction term", at_least(0))
+    hidden: int = option(2048, "hidden width of the projection head", at_least(1))
+    dim: int = option(2048, "width of projections", at_least(1))
+    layers: int = option(3, "of the projection head", at_least(1))
 
     together = False
 
-    def __post_init__(self):
-        need(self.redundancy >= 0, "redundancy", self.redundancy, "at least 0")
-
-    def heads(self, dtype):
+    def heads(self, dtype: jnp.dtype) -> dict[str, nn.Module]:
         return {"projector": MLP((self.hidden,) * (self.layers - 1) + (self.dim,), last="no_bias", dtype=dtype)}
 
-    def loss(self, outputs: Outputs):
-        return contrastive.barlow_twins(outputs.projections, self.redundancy)
+    def loss(self, outputs: Outputs) -> jax.Array:
+        return losses.barlow_twins(outputs.projections, self.redundancy)

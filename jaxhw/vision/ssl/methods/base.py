@@ -8,10 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxhw.errors import UserError
+from jaxhw.options import between, one_of, option
 
 Array = jax.Array
-SCHEDULES = ("fixed", "cosine")
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Outputs:
     """What the networks make of v views of b images.
 
     Attributes:
-        projections: [b, v, p] of the projector.
+        projections: [b, v, p] of the projection head.
         predictions: [b, v, p] of the predictor, where the method has one.
         targets: [b, v, p], projections by the target network, where the method has one. They get no gradient.
     """
@@ -30,12 +29,12 @@ class Outputs:
 
 
 class Method(ABC):
-    """Base of the methods, each a frozen dataclass whose fields are its options, ``config.method.*``.
+    """Base of the methods, each a frozen dataclass whose options are ``config.method.*``.
 
     Attributes:
         together: whether all views of a batch go through the networks as one batch, whose statistics they share, or
             view by view, each with its own statistics; as the method's authors do.
-        target: whether there is a target network, a moving average of the backbone and the projector.
+        target: whether there is a target network, a moving average of the backbone and the projection head.
     """
 
     together: ClassVar[bool] = True
@@ -53,33 +52,26 @@ class Method(ABC):
         """[] loss of a batch."""
 
     def decay(self, progress: Array) -> Array | float:
-        """tau in target += (1 - tau) (online - target), at a fraction ``progress`` of the run; for a target."""
+        """The target network's tau in target += (1 - tau) (online - target), at a fraction ``progress`` of the run.
+
+        Called only where ``target`` is True, of methods that must define it.
+        """
         raise TypeError(f"{type(self).__name__} has a target network and does not say how it follows: define decay")
 
 
 @dataclass(frozen=True)
 class Momentum(Method):
-    """Base of the methods with a target network: tau is fixed, or rises to 1 along half a cosine.
+    """Base of the methods with a target network (momentum encoder): an exponential moving average of the online one.
 
-    The source is Grill et al. 2020, section 3.3.
+    Its decay tau is fixed, or rises to 1 along half a cosine (Grill et al. 2020, section 3.3).
     """
 
-    tau: float = 0.99
-    tau_schedule: str = "cosine"
+    tau: float = option(0.99, "decay of the target network's average, at the start", between(0, 1))
+    tau_schedule: str = option("cosine", "whether tau rises to 1 over the run", one_of("fixed", "cosine"))
 
     target = True
-
-    def __post_init__(self):
-        need(0 <= self.tau <= 1, "tau", self.tau, "between 0 and 1")
-        need(self.tau_schedule in SCHEDULES, "tau_schedule", self.tau_schedule, f"one of {', '.join(SCHEDULES)}")
 
     def decay(self, progress: Array) -> Array | float:
         if self.tau_schedule == "fixed":
             return self.tau
         return 1 - (1 - self.tau) * (1 + jnp.cos(jnp.pi * progress)) / 2
-
-
-def need(holds: bool, option: str, value, what: str) -> None:
-    """Raises a UserError for an option that does not hold."""
-    if not holds:
-        raise UserError(f"method.{option} is {value!r}: it must be {what}")

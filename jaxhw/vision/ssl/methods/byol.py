@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxhw.options import at_least, option
 from jaxhw.vision.models.heads import MLP
-from jaxhw.vision.ssl import losses as contrastive
+from jaxhw.vision.ssl import losses
 from jaxhw.vision.ssl.methods.base import Momentum, Outputs
 
 
@@ -14,11 +19,11 @@ class BYOL(Momentum):
     The views share their batch statistics, as in byol-pytorch; the authors' code calls the network once a view.
     """
 
-    hidden: int = 4096
-    dim: int = 256
+    hidden: int = option(4096, "hidden width of projection head and predictor", at_least(1))
+    dim: int = option(256, "width of projections", at_least(1))
 
-    def heads(self, dtype):
+    def heads(self, dtype: jnp.dtype) -> dict[str, nn.Module]:
         return {name: MLP((self.hidden, self.dim), dtype=dtype) for name in ("projector", "predictor")}
 
-    def loss(self, outputs: Outputs):
-        return contrastive.byol(outputs.predictions, outputs.targets)
+    def loss(self, outputs: Outputs) -> jax.Array:
+        return losses.byol(outputs.predictions, outputs.targets)

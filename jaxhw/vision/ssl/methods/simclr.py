@@ -2,31 +2,33 @@
 
 from dataclasses import dataclass
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxhw.options import at_least, option
 from jaxhw.vision.models.heads import MLP
-from jaxhw.vision.ssl import losses as contrastive
-from jaxhw.vision.ssl.methods.base import Method, Outputs, need
+from jaxhw.vision.ssl import losses
+from jaxhw.vision.ssl.methods.base import Method, Outputs
 
 
 @dataclass(frozen=True)
 class SimCLR(Method):
-    """Each view finds the other views of its image among all views of the batch.
+    """Each view finds the other views of its image among all views of the batch, by NT-Xent.
 
     The authors concatenate the views before the network, so that batch statistics are theirs in common: one call.
     """
 
-    temperature: float = 0.5
-    layers: int = 2  # of the projector
-    hidden: int = 512
-    dim: int = 128
-    norm: bool = True  # batch norm in the projector; the authors' last layer learns its scale, not its offset
+    temperature: float = option(0.5, "of NT-Xent", at_least(losses.LEAST_TEMPERATURE))
+    layers: int = option(2, "of the projection head", at_least(1))
+    hidden: int = option(512, "its hidden width", at_least(1))
+    dim: int = option(128, "width of projections", at_least(1))
+    # The authors' last layer learns its scale, not its offset.
+    norm: bool = option(True, "batch norm in the projection head")
 
-    def __post_init__(self):
-        least = contrastive.LEAST_TEMPERATURE
-        need(self.temperature >= least, "temperature", self.temperature, f"at least {least}")
-
-    def heads(self, dtype):
+    def heads(self, dtype: jnp.dtype) -> dict[str, nn.Module]:
         widths = (self.hidden,) * (self.layers - 1) + (self.dim,)
         return {"projector": MLP(widths, self.norm, "scaled_norm" if self.norm else "bias", dtype)}
 
-    def loss(self, outputs: Outputs):
-        return contrastive.nt_xent(outputs.projections, self.temperature)
+    def loss(self, outputs: Outputs) -> jax.Array:
+        return losses.nt_xent(outputs.projections, self.temperature)

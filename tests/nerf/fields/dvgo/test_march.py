@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxhw.nerf.cameras.cameras import Rays
 from jaxhw.nerf.fields.dvgo import march
-from jaxhw.nerf.fields.dvgo.space import Box, Contracted, Rays, contract
-from jaxhw.nerf.networks import voxel_grid as grids
+from jaxhw.nerf.fields.dvgo.space import Box, Contracted, Segments, contract, expand
+from jaxhw.nerf.networks import voxel_grid
 
 RAYS = 48
 SPACES = {
@@ -25,13 +26,18 @@ def setting(request):
     directions = -origins + rng.normal(size=(RAYS, 3)) * 0.8
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     mask = rng.random(space.shape) < 0.5
-    mask[space.shape[0] // 3 :] = False  # free space for the look at blocks to leave out
+    mask[space.shape[0] // 3 :] = False  # free space for the test of blocks to leave out
     mask = jnp.asarray(mask)
-    rays = [jnp.asarray(a, jnp.float32) for a in (origins, directions)]
-    rays = Rays.through(space, *rays, 0.1, 100.0, jnp.asarray(rng.random(RAYS), jnp.float32))
+    rays = Rays(*(jnp.asarray(a, jnp.float32) for a in (origins, directions)), jnp.full(RAYS, -1))
+    rays = Segments.through(space, rays, 0.1, 100.0, jnp.asarray(rng.random(RAYS), jnp.float32))
     everything = jnp.broadcast_to(jnp.arange(space.count) * 1.0, (RAYS, space.count))
     distance, coordinates, inside = rays.at(space, everything)
-    return space, rays, mask, np.asarray(grids.lookup(mask, coordinates) & inside), np.asarray(distance)
+    return space, rays, mask, np.asarray(voxel_grid.nearest(mask, coordinates) & inside), np.asarray(distance)
+
+
+def one(origin, direction):
+    """One ray."""
+    return Rays(jnp.array([origin]), jnp.array([direction]), jnp.full(1, -1))
 
 
 MARCH = jax.jit(march.march, static_argnums=(4, 5))
@@ -39,7 +45,7 @@ MARCH = jax.jit(march.march, static_argnums=(4, 5))
 
 def test_every_live_sample_is_kept_in_order(setting):
     space, rays, mask, live, distance = setting
-    cells = grids.coarsen(mask, space.reach)
+    cells = voxel_grid.coarsen(mask, space.reach)
     blocks = RAYS * space.count // 8
     samples = MARCH(space, mask, cells, rays, blocks, live.size)
     n = live.sum()
@@ -60,7 +66,7 @@ def test_rays_that_do_not_fit_are_counted(setting, full):
     space, rays, mask, live, _ = setting
     blocks = RAYS * space.count // 8
     sizes = (blocks, int(live.sum()) // 2) if full == "samples" else (int(live.any(1).sum()) * 2, live.size)
-    samples = MARCH(space, mask, grids.coarsen(mask, space.reach), rays, *sizes)
+    samples = MARCH(space, mask, voxel_grid.coarsen(mask, space.reach), rays, *sizes)
     complete = int(samples.complete)
     assert 0 < complete < RAYS
     found = np.bincount(np.asarray(samples.ray), minlength=RAYS + 1)[:complete]
@@ -69,7 +75,7 @@ def test_rays_that_do_not_fit_are_counted(setting, full):
 
 def test_samples_of_a_box_are_a_stride_apart_and_span_it():
     space = SPACES["box"]
-    rays = Rays.through(space, jnp.array([[0.0, 0.0, -3.0]]), jnp.array([[0.0, 0.0, 1.0]]), 0.0, 9.0, jnp.zeros(1))
+    rays = Segments.through(space, one([0.0, 0.0, -3.0], [0.0, 0.0, 1.0]), 0.0, 9.0, jnp.zeros(1))
     np.testing.assert_allclose([rays.start[0], rays.stop[0]], [2.5, 4.0])
     t, coordinates, inside = rays.at(space, jnp.arange(space.count)[None] * 1.0)
     voxel = np.prod(np.array([2, 2.5, 1.5]) / [13, 16, 9]) ** (1 / 3)
@@ -80,7 +86,7 @@ def test_samples_of_a_box_are_a_stride_apart_and_span_it():
 
 def test_a_ray_beside_the_box_has_no_sample():
     space = SPACES["box"]
-    rays = Rays.through(space, jnp.array([[5.0, 0.0, -3.0]]), jnp.array([[0.0, 0.0, 1.0]]), 0.0, 9.0, jnp.zeros(1))
+    rays = Segments.through(space, one([5.0, 0.0, -3.0], [0.0, 0.0, 1.0]), 0.0, 9.0, jnp.zeros(1))
     assert not rays.at(space, jnp.arange(space.count)[None] * 1.0)[2].any()
 
 
@@ -100,7 +106,7 @@ def test_contraction():
 
 def test_contracted_samples_reach_far_and_their_lengths_are_what_they_cover():
     space = SPACES["contracted"]
-    rays = Rays.through(space, jnp.zeros((1, 3)), jnp.array([[0.0, 1.0, 0.0]]), 0.0, 1e4, jnp.full(1, 0.5))
+    rays = Segments.through(space, one([0.0, 0.0, 0.0], [0.0, 1.0, 0.0]), 0.0, 1e4, jnp.full(1, 0.5))
     number = jnp.arange(2 * space.inner) * 1.0
     t, _, _ = rays.at(space, number[None])
     assert t[0, -1] > 50 and (np.diff(t[0]) > 0).all()
@@ -111,3 +117,8 @@ def test_contracted_samples_reach_far_and_their_lengths_are_what_they_cover():
         space.locate(jnp.array([0.0, float(space.distance(0.0, jnp.array(k))), 0.0]))[1] for k in (0.0, number.size)
     ]
     np.testing.assert_allclose(length.sum() * space.stride, ends[1] - ends[0], rtol=2e-2)
+
+
+def test_expanding_inverts_the_contraction():
+    x = np.random.default_rng(0).normal(size=(100, 3)) * 3
+    np.testing.assert_allclose(expand(np.asarray(contract(jnp.asarray(x), 0.2)), 0.2), x, rtol=2e-3)

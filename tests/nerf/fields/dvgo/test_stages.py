@@ -1,161 +1,193 @@
-"""Grids of unbounded scenes; boxes with little or nothing in them; the terms of the loss that grids bring."""
-
-import dataclasses
+"""How grids come about: in a box and in all of space; the fine grid, doubling, free space."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.nerf.fields.dvgo import stages
-from jaxhw.nerf.fields.dvgo.march import Samples
-from jaxhw.nerf.fields.dvgo.space import Box, Contracted
-from jaxhw.nerf.networks import voxel_grid as grids
-from tests.nerf.fields.dvgo.test_field import Setting, field, ring, started
+from jaxhw.nerf.fields.dvgo.grid import CoarseParams, FineParams
+from jaxhw.nerf.fields.dvgo.space import Contracted, expand
+from jaxhw.nerf.networks import voxel_grid
+from jaxhw.state import Variables
+from tests.nerf.fields.dvgo.made import COARSE, FINE, field, grid, grown, ring, started, with_density
 
 
-def outwards():
-    """The ring's cameras, each turned away from the middle."""
-    cameras = ring(height=0.0)
-    pose = cameras.pose.copy()
-    pose[:, :, [0, 2]] *= -1
-    return cameras.replace(pose=pose)
+def points_of(state):
+    """[v, 3] where the vertices with a row lie in the world."""
+    return stages._points(state.box, state.mask.shape)[state.rows.ravel() >= 0]
 
 
-def vertices(state):
+def contracted(state):
     """The contracted grid's vertices in units of its half edge, [v, 3]: what is outside 1 is the shell."""
-    return 1.2 * (2 * grids.vertices(state["mask"].shape) - 1)[state["rows"].ravel() >= 0]
+    return 1.2 * (2 * voxel_grid.vertices(state.mask.shape) - 1)[state.rows.ravel() >= 0]
+
+
+def fine_of(f):
+    """The first fine grid of a coarse one that is opaque everywhere."""
+    variables = started(f)
+    params = variables.params
+    return grown(f, variables.replace(params=params.replace(density=params.density + 30)), "fine")
+
+
+def test_density_starts_low():
+    """A voxel's length of the first grid is opaque to alpha, exactly."""
+    f = field()
+    variables = started(f)
+    opacity, rows = np.asarray(grid(f, variables).opacity()), variables.model_state.rows
+    ratio = (COARSE.voxels / np.prod(rows.shape)) ** (1 / 3)
+    np.testing.assert_allclose(opacity[rows >= 0], 1 - (1 - 1e-4) ** ratio, rtol=1e-3)
+    assert (opacity[rows < 0] == 0).all()
+
+
+def test_the_fine_grid_lies_around_what_is_opaque():
+    f = field()
+    variables = started(f)
+    points = points_of(variables.model_state)
+    ball = np.linalg.norm(points - [0.2, 0, 0], axis=1) < 0.45
+    fine = grown(f, with_density(variables, np.where(ball, 20.0, -20.0)[:, None]), "fine")
+    new = fine.model_state
+    voxel = 2 / (variables.model_state.mask.shape[0] - 1)
+    assert (new.box[0] < points[ball].min(0)).all() and (new.box[1] > points[ball].max(0)).all()
+    np.testing.assert_allclose(new.box[1] - new.box[0], (np.ptp(points[ball], 0) + voxel) * 1.05, rtol=1e-4)
+    inside = np.linalg.norm(stages._points(new.box, new.mask.shape) - [0.2, 0, 0], axis=1)
+    mask = new.mask.ravel()
+    assert mask[inside < 0.4].all() and not mask[inside > 0.45 + 2.7 * voxel].any()
+    assert abs(np.prod(new.mask.shape) - FINE.voxels / 2) < 0.4 * FINE.voxels / 2
+    assert fine.params.features.shape == (new.rows.max() + 1, 4)
+    np.testing.assert_allclose(grid(f, fine).opacity()[new.rows >= 0].max(), 0.01 * (2 ** (1 / 3)), rtol=0.2)
+
+
+def test_inherited_density_is_as_thick_as_the_coarse_grids():
+    """A uniform medium has the same optical thickness per length; free space starts at the fine grid's alpha."""
+    f = field(inherit=True)
+    coarse = with_density(started(f), 9.0)
+    fine = grown(f, coarse, "fine")
+
+    def per_length(variables, stride):
+        g = grid(f, variables)
+        return g.interval * np.log1p(np.exp(g.raw_density + g.state.shift)) / (g.space.step / stride)
+
+    inner = (np.abs(points_of(fine.model_state)) < 0.5).all(1)
+    wanted = float(per_length(coarse, COARSE.stride)[0, 0])
+    np.testing.assert_allclose(per_length(fine, FINE.stride)[inner], wanted, rtol=1e-3)
+    assert fine.params.density.min() >= 0
+
+
+def test_an_empty_coarse_grid_is_one_line():
+    f = field()
+    with pytest.raises(UserError, match="the coarse stage found nothing"):
+        grown(f, started(f), "fine")
+
+
+def test_the_colour_network_is_drawn_from_the_run_s_key():
+    """The same in every process, another for another seed."""
+    f = field()
+    variables = with_density(started(f), 20.0)
+    draw = lambda seed: stages.grow(f.options, variables, "fine", jax.random.key(seed)).params.colour
+    jax.tree.map(np.testing.assert_array_equal, draw(0), draw(0))
+    assert not np.array_equal(draw(0)["kernel"], draw(1)["kernel"])
+    start = field(unbounded=True, coarse_steps=0).start
+    assert not np.array_equal(*(start(jax.random.key(i)).params.colour["kernel"] for i in (0, 1)))
+
+
+def test_doubling_keeps_the_field():
+    """A density that is linear in space is the same function on twice the voxels; the shift goes down by 1."""
+    f = field()
+    variables = fine_of(f)
+    state, slope = variables.model_state, np.array([[1.0, -2.0, 0.5]]).T
+    doubled = grown(f, with_density(variables, points_of(state) @ slope + 6), "double")
+    new = doubled.model_state
+    assert 1.5 < np.prod(new.mask.shape) / np.prod(state.mask.shape) < 2.3
+    inner = (np.abs(points_of(new)) < 0.6).all(1)
+    assert inner.sum() > 50
+    np.testing.assert_allclose(doubled.params.density[inner], points_of(new)[inner] @ slope + 6, atol=1e-4)
+    assert new.shift == pytest.approx(float(state.shift) - 1)
+    jax.tree.map(np.testing.assert_array_equal, doubled.params.colour, variables.params.colour)
+    assert len(doubled.params.features) == new.rows.max() + 1
+
+
+def test_tightening_masks_what_became_free_and_changes_no_shape():
+    f = field()
+    variables = fine_of(f)
+    points = points_of(variables.model_state)
+    variables = with_density(variables, np.where(points[:, :1] > 0, 5.0, -30.0))
+    tightened, state = grown(f, variables, "tighten"), variables.model_state
+    jax.tree.map(np.testing.assert_array_equal, tightened.params, variables.params)
+    assert jax.tree.map(np.shape, tightened) == jax.tree.map(np.shape, variables)
+    where = stages._points(state.box, state.mask.shape)[:, 0].reshape(state.mask.shape)
+    voxel = np.diff(where[:, 0, 0]).max()
+    np.testing.assert_array_equal(
+        tightened.model_state.mask, state.mask & (where > -voxel * 0.999 * (where <= 0)) & (where > -voxel)
+    )
+
+
+def test_a_single_opaque_vertex_has_a_box():
+    f = field()
+    variables = started(f)
+    state = variables.model_state
+    density = np.full_like(variables.params.density, -20.0)
+    density[state.rows[5, 5, 5]] = 20.0
+    fine = grown(f, with_density(variables, density), "fine")
+    edges = fine.model_state.box[1] - fine.model_state.box[0]
+    np.testing.assert_allclose(edges, 1.05 * 2 / (state.mask.shape[0] - 1), rtol=1e-4)
+    assert fine.model_state.mask.any() and np.isfinite(fine.params.density).all()
+
+
+def test_the_plan_of_a_run():
+    f = field(steps=400, coarse_steps=100, grow_at=(50, 150), tighten_every=100)
+    plan = [(50, "tighten"), (100, "fine"), (150, "double"), (250, "double"), (350, "tighten")]
+    assert stages.plan(f.options, 400) == plan and f.stages == (50, 100, 150, 250, 350)
+    assert field(coarse_steps=0, unbounded=True, grow_at=(), steps=40).stages == ()
+    assert field(steps=np.inf).stages == ()  # only rendered
 
 
 @pytest.fixture(scope="module")
 def unbounded():
-    """(field, its coarse parameters with a ball of radius 0.6 in the middle of the cube, state)."""
-    f = started(field(shell=0.2, near=0.5, inherit=True), bounds=None)
-    params, state = f.start
-    ball = np.linalg.norm(vertices(state), axis=1) < 0.6
-    return f, {**params, "density": np.where(ball, 20.0, -20.0)[:, None].astype(np.float32)}, state
+    """(field, its coarse variables with a ball of radius 0.6 in the middle of the cube)."""
+    f = field(unbounded=True, near=0.5, inherit=True, bounds=None)
+    variables = started(f)
+    ball = np.linalg.norm(contracted(variables.model_state), axis=1) < 0.6
+    return f, with_density(variables, np.where(ball, 20.0, -20.0)[:, None])
 
 
 def test_the_inner_cube_lies_around_the_origin_and_keeps_away_from_cameras(unbounded):
-    f, _, state = unbounded
-    np.testing.assert_allclose(state["box"], [[-3.0] * 3, [3.0] * 3], rtol=1e-6)
-    points = 3 * stages._expand(vertices({**state, "rows": np.where(state["mask"], 1, -1)}), 0.2)
+    _, variables = unbounded
+    state = variables.model_state
+    np.testing.assert_allclose(state.box, [[-3.0] * 3, [3.0] * 3], rtol=1e-6)
+    points = 3 * expand(contracted(state.replace(rows=np.where(state.mask, 1, -1))), 0.2)
     assert (np.linalg.norm(points[:, None] - ring().pose[:, :, 3], axis=-1) >= 0.5).all()
     arc = ring()[np.arange(3)]
-    half = stages.with_start(f, Setting(arc, None, {"train": np.arange(3)}), 0.0, 0.5).start[1]
-    np.testing.assert_allclose(half["box"][1], 0.5 * np.abs(arc.pose[:, :, 3]).max(), rtol=1e-6)
+    half = started(field(arc, unbounded=True, near=0.5, bounds=None, inner=0.5)).model_state
+    np.testing.assert_allclose(half.box[1], 0.5 * np.abs(arc.pose[:, :, 3]).max(), rtol=1e-6)
 
 
 def test_the_coarse_stage_of_an_unbounded_scene_has_plain_colours_and_all_voxels_learn_alike(unbounded):
-    f, params, state = unbounded
-    assert set(params) == {"density", "features"} and "rate" not in state
-    space = f.space(params, state)
+    f, variables = unbounded
+    assert isinstance(variables.params, CoarseParams) and (variables.model_state.learning_rate == 1).all()
+    space = grid(f, variables).space
     assert isinstance(space, Contracted) and space.shape == (10, 10, 10)
 
 
 def test_the_fine_grid_of_an_unbounded_scene_keeps_the_cube_and_inherits(unbounded):
-    f, params, state = unbounded
-    fine, new = stages.grow(f, params, {**state, "step": np.int32(40)}, "fine")
-    np.testing.assert_array_equal(new["box"], state["box"])
-    assert new["mask"].shape == (13, 13, 13) and new["step"] == 40 and "colour" in fine
-    full = np.linalg.norm(1.2 * (2 * grids.vertices((13, 13, 13)) - 1), axis=1).reshape(13, 13, 13)
-    assert new["mask"][full < 0.5].all() and not new["mask"][full > 1.35].any()
-    middle = np.linalg.norm(vertices(new), axis=1) < 0.3
-    assert (fine["density"][middle] > 1).all() and fine["density"].min() >= 0
+    f, variables = unbounded
+    fine = grown(f, variables, "fine")
+    new = fine.model_state
+    np.testing.assert_array_equal(new.box, variables.model_state.box)
+    assert new.mask.shape == (13, 13, 13) and isinstance(fine.params, FineParams)
+    full = np.linalg.norm(1.2 * (2 * voxel_grid.vertices((13, 13, 13)) - 1), axis=1).reshape(13, 13, 13)
+    assert new.mask[full < 0.5].all() and not new.mask[full > 1.35].any()
+    middle = np.linalg.norm(contracted(new), axis=1) < 0.3
+    assert (fine.params.density[middle] > 1).all() and fine.params.density.min() >= 0
 
 
-def test_doubling_keeps_an_unbounded_field(unbounded):
-    f, params, state = unbounded
-    f = dataclasses.replace(f, decay=0.0)
-    params, state = stages.grow(f, {**params, "density": params["density"] * 0 + 20}, state, "fine")
-    slope = np.array([[1.0, -2.0, 0.5]]).T
-    params = {**params, "density": (vertices(state) @ slope + 6).astype(np.float32)}
-    grown, new = stages.grow(f, params, state, "double")
-    assert new["mask"].shape == (16, 16, 16) and new["shift"] == state["shift"]
-    inner = np.linalg.norm(vertices(new), axis=1) < 0.4
+def test_doubling_keeps_an_unbounded_field():
+    f = field(unbounded=True, near=0.5, inherit=True, bounds=None, decay=0.0)
+    variables = grown(f, with_density(started(f), 20.0), "fine")
+    state, slope = variables.model_state, np.array([[1.0, -2.0, 0.5]]).T
+    doubled: Variables = grown(f, with_density(variables, contracted(state) @ slope + 6), "double")
+    new = doubled.model_state
+    assert new.mask.shape == (16, 16, 16) and new.shift == state.shift
+    inner = np.linalg.norm(contracted(new), axis=1) < 0.4
     assert inner.sum() > 30
-    np.testing.assert_allclose(grown["density"][inner], vertices(new)[inner] @ slope + 6, atol=1e-4)
-
-
-def test_a_box_that_no_camera_sees_is_one_line():
-    f = field(near=0.1)
-    with pytest.raises(UserError, match="nothing in it: no point is seen by 50% of the cameras"):
-        stages.with_start(f, Setting(outwards(), None, {"train": np.arange(12)}), 0.5, 1.0)
-    with pytest.raises(UserError, match=r"nothing in it: no point at least 0\.1 away .* by 3 of them"):
-        bounds = np.array([[-1.0] * 3, [1.0] * 3], np.float32)
-        stages.with_start(f, Setting(outwards(), bounds, {"train": np.arange(12)}), 0.0, 1.0)
-
-
-def test_one_training_camera_is_enough_to_start():
-    f = field(shell=0.2, near=0.1)
-    state = stages.with_start(f, Setting(ring(), None, {"train": np.arange(1)}), 0.0, 1.0).start[1]
-    assert state["mask"].any() and state["box"][1, 0] > 1
-
-
-def test_a_single_opaque_vertex_has_a_box():
-    f = started(field())
-    params, state = f.start
-    density = np.full_like(params["density"], -20.0)
-    density[state["rows"][5, 5, 5]] = 20.0
-    fine, new = stages.grow(f, {**params, "density": density / state["rate"]}, state, "fine")
-    np.testing.assert_allclose(new["box"][1] - new["box"][0], 1.05 * 2 / (state["mask"].shape[0] - 1), rtol=1e-4)
-    assert new["mask"].any() and np.isfinite(fine["density"]).all()
-
-
-@pytest.fixture(scope="module")
-def batch():
-    rng = np.random.default_rng(0)
-    origins = ring().pose[rng.integers(12, size=16), :, 3]
-    directions = -origins / np.linalg.norm(origins, axis=1, keepdims=True)
-    return (jnp.asarray(origins), jnp.asarray(directions)), jnp.zeros((16, 3)), jnp.ones((16, 3))
-
-
-def loss_of(f, batch):
-    rays, colours, background = batch
-    return jax.jit(lambda p, s: f.loss(p, s, rays, colours, background, jax.random.key(0), meshes.make_mesh(1)))
-
-
-def test_total_variation_is_of_the_density_itself_and_ends_in_the_middle_of_the_run(batch):
-    """In the coarse stage of a bounded scene, whose parameters are density / rate."""
-    f = started(field(total_variation=(0.5, 0.25)))
-    params, state = f.start
-    rng = np.random.default_rng(0)
-    params = {name: rng.normal(size=a.shape).astype(np.float32) for name, a in params.items()}
-    loss = loss_of(f, batch)
-    early, (new, _) = loss(params, {**state, "step": np.int32(49)})
-    late, _ = loss(params, new)
-    wanted = 0.0
-    for values, weight in ((params["density"] * state["rate"], 0.5), (params["features"], 0.25)):
-        for column in values.T:
-            full = np.where(state["rows"] >= 0, column[state["rows"]], np.nan)
-            for axis in range(3):
-                d = np.abs(np.diff(full, axis=axis))
-                wanted += weight * np.nansum(np.where(d < 1, d * d / 2, d - 0.5)) / 6
-    wanted *= max(state["mask"].shape) / 128 / 16
-    np.testing.assert_allclose(early - late, wanted, rtol=1e-3)
-
-
-def test_the_distortion_loss_counts_distances_in_radii():
-    """By its definition, over all pairs of a ray's samples; so it does not depend on the scene's unit."""
-    t, weights = np.array([0.5, 1.0, 4.0]), np.array([[0.1, 0.6, 0.2]])
-    zero = jnp.zeros(3, jnp.int32)
-
-    def spread(unit):
-        box = Box(jnp.array([[-2.0, -1, -1], [2.0, 1, 1]]) * unit, (9, 5, 5), 1.0)
-        samples = Samples(zero, zero, jnp.asarray(t * unit), jnp.zeros((3, 3)), jnp.arange(3), 1)
-        return field()._spread(samples, jnp.asarray(weights), box), box.count
-
-    found, count = spread(1.0)
-    s, w = t / 2 / (1 + t / 2), weights[0]
-    wanted = (w[:, None] * w * np.abs(s[:, None] - s)).sum() + (w**2).sum() / count / 3
-    np.testing.assert_allclose(found, [wanted], rtol=1e-5)
-    np.testing.assert_allclose(spread(7.0)[0], found, rtol=1e-5)
-
-
-def test_the_running_share_of_rays_left_out(batch):
-    f = started(field(coarse=dataclasses.replace(field().coarse, samples=1.0)))
-    _, (new, numbers) = loss_of(f, batch)(*f.start)
-    assert numbers["overflow"] > 0.5
-    np.testing.assert_allclose(new["overflow"], 0.01 * numbers["overflow"], rtol=1e-5)
+    np.testing.assert_allclose(doubled.params.density[inner], contracted(new)[inner] @ slope + 6, atol=1e-4)

@@ -1,0 +1,123 @@
+"""The contract of a radiance field: what a scene is learnt into.
+
+A field is a frozen dataclass that :meth:`Field.create` makes from its options and the setting. It holds no arrays that
+are learnt: those are its variables, `params` (what the optimiser updates) and `state` (what else a step changes), each
+a pytree of a type of the field's choosing. :mod:`jaxhw.nerf.task` draws the rays, holds cameras and pictures, renders
+held-out pictures, and knows nothing else of a field.
+"""
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import flax.struct
+import jax
+import numpy as np
+
+from jaxhw.nerf.cameras.cameras import Cameras, Rays
+from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.state import Variables
+from jaxhw.task import Context
+
+PyTree = Any
+
+
+class Target(flax.struct.PyTreeNode):
+    """What the rays of a batch should show.
+
+    Attributes:
+      colour: [r, 3] in [0, 1] of the pixels, blended with the background where the picture is transparent.
+      background: [r, 3] behind the scene.
+    """
+
+    colour: jax.Array
+    background: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a field knows of the scene and the run before either begins.
+
+    Attributes:
+      cameras: of the training pictures, in their order; `Rays.camera` counts them. A real capture's are in [-1, 1]^3
+        around what they look at, z up.
+      near, far: distances along a unit ray between which there is something to see.
+      bounds: [2, 3] corners of a box around all content, where the scene's format knows one, else None.
+      unbounded: whether there is a background beyond the objects, so that space has to be contracted.
+      bounded_by_format: whether `near` and `far` come from the scene's format; else they are a guess.
+      steps: the length of the run; infinite where the field is only rendered.
+    """
+
+    cameras: Cameras
+    near: float
+    far: float
+    bounds: np.ndarray | None = None
+    unbounded: bool = False
+    bounded_by_format: bool = True
+    steps: float = math.inf
+
+
+class Field(ABC):
+    """Base of the fields; those methods that are not abstract do nothing.
+
+    Attributes:
+      Options: a frozen dataclass of :func:`jaxhw.options.option` fields: what `config.model` may set.
+      metric_names: what `loss` reports; "loss" and "psnr" are among them.
+      chunk: how many rays at a time a device should render.
+      stages: ascending steps, before each of which `grow` is called.
+    """
+
+    Options: ClassVar[type]
+    metric_names: ClassVar[tuple[str, ...]] = ("loss", "psnr")
+    chunk: ClassVar[int] = 8192
+    stages: tuple[int, ...] = ()
+
+    @classmethod
+    @abstractmethod
+    def create(cls, options: Any, setting: Setting) -> Self:
+        """The field for a scene; computes nothing yet.
+
+        Raises:
+          UserError: the options do not go together, or not with the setting.
+        """
+
+    @abstractmethod
+    def start(self, rng: jax.Array) -> Variables:
+        """The variables before the first step. Runs once, on the host: sizes may depend on the setting's numbers."""
+
+    def from_saved(self, saved: Variables) -> Variables:
+        """The variables in the field's own types, out of the nested dicts that a checkpoint holds.
+
+        The one place that knows how variables were saved, by this version and those before it.
+        """
+        return saved
+
+    @abstractmethod
+    def loss(
+        self, params: PyTree, state: PyTree, rays: Rays, target: Target, context: Context
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        """The mean loss of a batch of rays. Traced; the gradient with respect to `params` is taken.
+
+        Args:
+          rays: r rays, divided over the devices of `context.mesh`.
+
+        Returns:
+          ([] loss, (new state, `metric_names` -> [] floats)).
+        """
+
+    @abstractmethod
+    def render(self, variables: Variables, rays: Rays, background: jax.Array) -> Rendered:
+        """What rays [r] see before a background [3]. Traced, on one device; the same rays give the same result."""
+
+    def grow(self, variables: Variables, stage: int, rng: jax.Array) -> Variables:
+        """What stage number `stage` starts from, after step `stages[stage - 1]`. Runs on the host.
+
+        Args:
+          rng: the run's key, the same in every stage.
+        """
+        return variables
+
+    def warning(self, state: PyTree) -> str:
+        """What a user should be told of a state while it trains, in a line; an empty string if nothing."""
+        return ""

@@ -1,0 +1,69 @@
+"""A run's workdir opened for use: rendering, filming, export. The pictures it was trained on need not be there."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Self
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxhw import checkpoint
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw.nerf.cameras.cameras import Cameras
+from jaxhw.nerf.fields import registry
+from jaxhw.nerf.fields.field import Field, Setting
+from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Renderer
+from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.nerf.scenes import saved
+from jaxhw.nerf.scenes.scene import FAR, NEAR, Scene
+from jaxhw.state import Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained scene: the newest checkpoint's variables and what renders them.
+
+    Attributes:
+      scene: without its pictures.
+    """
+
+    config: ConfigDict
+    scene: Scene
+    field: Field
+    variables: Variables
+    renderer: Renderer
+
+    @classmethod
+    def open(cls, workdir: Path, mesh: Mesh) -> Self:
+        """Opens a workdir on whatever devices there are.
+
+        Raises:
+          UserError: the workdir is none of a NeRF run, or holds no checkpoint yet.
+        """
+        config, scene = configs.load(workdir / "config.json"), saved.read(workdir / "scene.json")
+        field = registry.create(config.model, setting(scene))
+        everywhere = meshes.replicated(mesh)  # the checkpoint may come from other devices
+        restored = checkpoint.restore_variables(workdir, everywhere)
+        variables = jax.device_put(field.from_saved(restored), everywhere)
+        renderer = Renderer(field.render, mesh, BACKGROUNDS[config.background], field.chunk)
+        return cls(config=config, scene=scene, field=field, variables=variables, renderer=renderer)
+
+    def render(self, camera: Cameras) -> Rendered:
+        """The picture that one camera (`cameras[i]`) takes."""
+        return self.renderer(self.variables, camera)
+
+
+def setting(scene: Scene, steps: float = math.inf) -> Setting:
+    """What a field may know of a scene, and of the length of the run that trains it."""
+    return Setting(
+        cameras=scene.cameras[scene.split["train"]],
+        near=scene.near,
+        far=scene.far,
+        bounds=scene.bounds,
+        unbounded=scene.unbounded,
+        bounded_by_format=(scene.near, scene.far) != (NEAR, FAR),
+        steps=steps,
+    )

@@ -1,0 +1,48 @@
+"""One training step: gradients, the optimiser, what follows from the new parameters, metrics."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxhw import mesh as meshes
+from jaxhw import start
+from jaxhw.state import TrainState, Variables, update_ema
+from jaxhw.task import Context, Task
+
+PyTree = Any
+
+
+def make_step(
+    task: Task, config: ConfigDict, mesh: Mesh
+) -> Callable[[TrainState, PyTree], tuple[TrainState, jax.Array]]:
+    """The training step, jitted: (state, batch) -> (state, [] loss). The state's buffers are donated.
+
+    The batch is divided over the mesh and the program is written for one big device, so that means over the
+    batch, batch statistics among them, are global.
+    """
+    options, layout = config.optim, config.mesh.layout
+    tx = start.optimiser(task, options)
+
+    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
+        rng = jax.random.fold_in(state.rng, state.step)
+        context = Context(step=state.step, progress=state.step / task.steps, rng=rng, mesh=mesh)
+        # Gradients of the loss, and what the forward pass changed.
+        value = jax.value_and_grad(task.loss, has_aux=True)
+        (loss, (model_state, numbers)), grads = value(state.params, state.model_state, batch, context)
+        # The optimiser's step, and what follows from the new parameters.
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = Variables(params, task.after_update(Variables(params, model_state), context))
+        ema = update_ema(state.ema, new, options.ema, state.step) if options.ema else None
+        # Metrics add up here, on the device: no step waits for the host.
+        averages = state.averages.add(numbers, state.step)
+        done = TrainState(state.step + 1, new.params, new.model_state, opt_state, state.rng, averages, ema)
+        if layout:  # else the compiler might lay the new state elsewhere than the old one, and compile the step again
+            done = jax.lax.with_sharding_constraint(done, meshes.layout(done, mesh, layout))
+        return done, loss
+
+    return jax.jit(step, donate_argnums=0)
