@@ -256,6 +256,7 @@ def _masked_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformati
         mu = jax.tree.map(lambda g, m: jnp.where(g != 0, b1 * m + (1 - b1) * g, m), grads, state.mu)
         nu = jax.tree.map(lambda g, v: jnp.where(g != 0, b2 * v + (1 - b2) * g * g, v), grads, state.nu)
         scale = jax.tree.map(lambda t: jnp.sqrt(1 - b2**t) / (1 - b1**t), count)
+        scale = jax.lax.optimization_barrier(scale)  # else XLA computes it anew for each number of the parameter
         direction = lambda g, m, v, c: jnp.where(g != 0, c * m / (jnp.sqrt(v) + eps), 0)
         return jax.tree.map(direction, grads, mu, nu, scale), MaskedAdamState(count, mu, nu)
 
