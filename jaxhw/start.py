@@ -37,7 +37,7 @@ def variables(task: Task, config: ConfigDict, workdir: Path) -> Variables | None
         jax.eval_shape(lambda: initial_state(task, config, fresh))
     except UserError as error:
         raise Refused(str(error)) from error
-    return _merged(fresh, task.pretrained(_shapes(fresh))) if config.init_from else fresh
+    return _merged(fresh, task.init_from(_shapes(fresh))) if config.init_from else fresh
 
 
 def initial_state(task: Task, config: ConfigDict, variables: Variables) -> TrainState:

@@ -18,6 +18,7 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots, task, train
 from jaxhw.errors import UserError
+from jaxhw.options import one_of, require
 from jaxhw.process import StopRequest
 
 SAMPLERS = ("grid", "random", "tpe")
@@ -209,8 +210,7 @@ def _report(config: ConfigDict, study: optuna.Study, workdir: Path) -> None:
 
 def _check(config: ConfigDict, mesh: Mesh) -> None:
     """Refuses what cannot be meant; makes the first trial's task and the winner's as they would be made."""
-    if config.sampler not in SAMPLERS:
-        raise UserError(f"config.sampler={config.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+    require("config.sampler", config.sampler, one_of(*SAMPLERS), kind=str)
     if not config.run.get("validation"):
         raise UserError("a sweep chooses on the validation split; set config.run.validation, for example to 0.1")
     if not config.metric.startswith("val_") or config.metric.endswith(LOWER_IS_BETTER):

@@ -106,7 +106,7 @@ class Task(ABC):
         """
         return variables
 
-    def pretrained(self, shapes: Variables) -> PyTree:
+    def init_from(self, shapes: Variables) -> PyTree:
         """What ``config.init_from`` holds; called before a run's first step, never when it resumes.
 
         Args:

@@ -145,7 +145,8 @@ class _Loop:
                     running.popleft().block_until_ready()
                 if done == first + 1:
                     loss.block_until_ready()
-                self._tell("after_step", done, lambda state=state: jax.tree.map(jnp.copy, state.variables))
+                for observer in self.observers:
+                    observer.after_step(done, lambda state=state: jax.tree.map(jnp.copy, state.variables))
                 state = self._after(state, done)
                 if self._stops(done):
                     self._save(state, done)
@@ -196,7 +197,8 @@ class _Loop:
         rate = (done - self.logged_step) * self.config.batch_size / (now - self.logged_at)
         numbers[f"{self.task.unit}_per_second"] = rate
         self._write(done, numbers)
-        self._tell("after_log", done, numbers)
+        for observer in self.observers:
+            observer.after_log(done, numbers)
         self.logged_at, self.logged_step = time.perf_counter(), done
         return state.replace(averages=jax.tree.map(jnp.copy, self.zeros))
 
@@ -205,7 +207,8 @@ class _Loop:
         started = time.perf_counter()
         numbers = self.task.evaluate(state.variables, done)
         self._write(done, numbers)
-        self._tell("after_evaluation", done, numbers)
+        for observer in self.observers:
+            observer.after_evaluation(done, numbers)
         self.logged_at += time.perf_counter() - started  # the throughput is that of training alone
 
     def _save(self, state: TrainState, done: int) -> None:
@@ -217,10 +220,6 @@ class _Loop:
     def _write(self, done: int, numbers: dict[str, float]) -> None:
         epoch = {"epoch": done / self.task.steps_per_epoch}
         self.writer.write(done, time.perf_counter() - self.began, epoch | numbers)
-
-    def _tell(self, what: str, *news: Any) -> None:
-        for observer in self.observers:
-            getattr(observer, what)(*news)
 
     def _check_finite(self, state: TrainState) -> None:
         bad = int(state.averages.bad_step)

@@ -27,7 +27,7 @@ class Grown(Toy):
         super().__init__(config, mesh)
         Grown.trained.append(config.init_from)
 
-    def pretrained(self, shapes):
+    def init_from(self, shapes):
         return {"params": {"w": np.array(json.loads(Path(self.config.init_from, "w.json").read_text()))}}
 
     def evaluate(self, variables, step):

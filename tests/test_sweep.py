@@ -181,7 +181,7 @@ def test_bad_trials_are_pruned_and_diverging_ones_fail(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampler": "gird"}, "choose one of grid, random, tpe"),
+        ({"sampler": "gird"}, "must be one of grid, random, tpe"),
         ({"space": (("optim.lrr", "log", 1e-3, 1.0),)}, "no key optim.lrr"),
         ({"space": (("optim.lr", "lgo", 1e-3, 1.0),)}, "is neither (key, 'log'"),
         ({"space": (("optim.lr", "log", 1e-3),)}, "is neither (key, 'log'"),

@@ -186,7 +186,7 @@ def test_a_run_moves_to_another_number_of_devices(whole, tmp_path):
 class Warm(Toy):
     """Starts at the weights that the file `init_from` holds."""
 
-    def pretrained(self, shapes):
+    def init_from(self, shapes):
         assert shapes.params["w"].shape == (4,)
         if not os.path.exists(self.config.init_from):
             raise UserError(f"{self.config.init_from} does not exist")

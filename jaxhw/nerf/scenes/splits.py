@@ -58,4 +58,4 @@ def _fraction(given: Sequence[str], value: str) -> Parts:
 
 
 def _unknown(given: Sequence[str], value: str) -> NoReturn:
-    raise UserError("split must be given, every:K with K of at least 2, or fraction:F with F between 0 and 1")
+    raise UserError("config.split must be given, every:K with K of at least 2, or fraction:F with F between 0 and 1")

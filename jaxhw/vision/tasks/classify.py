@@ -100,7 +100,7 @@ class Classify(Task):
     def backbone(variables: Variables) -> PyTree:
         return {"params": variables.params, "batch_stats": variables.model_state.get("batch_stats", {})}
 
-    def pretrained(self, shapes: Variables) -> PyTree:
+    def init_from(self, shapes: Variables) -> PyTree:
         like = {"params": shapes.params, **shapes.model_state}
         config = self.config
         found = sources.load(config.init_from, like, config.normalise, config.model.get("heads"))

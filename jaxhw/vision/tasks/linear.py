@@ -98,7 +98,7 @@ class Linear(Task):
     def backbone(variables: Variables) -> PyTree:
         return variables.model_state["backbone"]
 
-    def pretrained(self, shapes: Variables) -> PyTree:
+    def init_from(self, shapes: Variables) -> PyTree:
         like, config = shapes.model_state["backbone"], self.config
         backbone = sources.load(config.init_from, like, config.normalise, config.model.get("heads"))
         return {"model_state": {"backbone": backbone}}
