@@ -5,21 +5,20 @@ Options are a mapping with the keys of :class:`Options`; missing keys take the d
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxhw import schedules
+from jaxhw import directions, schedules
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, below, each, one_of, option, read, require
 from jaxhw.tree import by_name, path_name
 
 NAMES = ("adam", "adamw", "sgd", "lars", "masked_adam")
 SCHEDULES = ("constant", "step", "cosine", "exponential", "onecycle")
-TRUST_COEFFICIENT = 1e-3  # eta of LARS
 Groups = tuple[tuple[str, float | Mapping[str, Any]], ...]  # see `Options.groups`
 
 _SHARE = at_least(0), below(1)
@@ -122,9 +121,9 @@ def _chain(o: Options, steps: int) -> optax.GradientTransformation:
     links = {
         "adam": (decay, adam, rate),
         "adamw": (adam, decay, rate),
-        "masked_adam": (decay, _masked_adam(o.b1, o.b2, o.eps), rate),
-        "sgd": (_momentum(o.momentum, o.nesterov, o.weight_decay, decays), rate),
-        "lars": (decay, optax.masked(_trust_ratio(), is_weight), rate, optax.trace(o.momentum)),
+        "masked_adam": (decay, directions.masked_adam(o.b1, o.b2, o.eps), rate),
+        "sgd": (directions.momentum(o.momentum, o.nesterov, o.weight_decay, decays), rate),
+        "lars": (decay, optax.masked(directions.trust_ratio(), is_weight), rate, optax.trace(o.momentum)),
     }[o.name]
     clip = (optax.clip_by_global_norm(o.clip_norm),) if o.clip_norm else ()
     return optax.chain(*clip, *links)
@@ -201,66 +200,6 @@ def _check_prefixes(params: optax.Params, groups: Groups) -> None:
 
 def _everywhere(params: optax.Params) -> Any:
     return jax.tree.map(lambda _: True, params)
-
-
-def _trust_ratio() -> optax.GradientTransformation:
-    """LARS (You et al. 2017, eq. 6) as SimCLR has it: divided by |g + wd w| where the paper has |g| + wd |w|."""
-    return optax.scale_by_trust_ratio(trust_coefficient=TRUST_COEFFICIENT)
-
-
-def _momentum(
-    momentum: float, nesterov: bool, weight_decay: float, decays: Callable[[optax.Params], Any]
-) -> optax.GradientTransformation:
-    """PyTorch's SGD: d = g + wd p; b <- m b + d; the update is d + m b with Nesterov, b without.
-
-    Equal to add_decayed_weights and trace, but d is never an array of its own: with `wd p` added last, XLA's CPU
-    backend fuses each line into one pass over the tensor, which takes a third of the time.
-    """
-
-    def init(params):
-        return optax.TraceState(trace=jax.tree.map(jnp.zeros_like, params))
-
-    def update(grads, state, params):
-        wd = jax.tree.map(lambda on: weight_decay * on, decays(params))
-
-        def accumulate(buffer):
-            return jax.tree.map(lambda g, b, p, w: (g + momentum * b) + w * p, grads, buffer, params, wd)
-
-        buffer = accumulate(state.trace)
-        return accumulate(buffer) if nesterov else buffer, optax.TraceState(trace=buffer)
-
-    return optax.GradientTransformation(init, update)
-
-
-class MaskedAdamState(NamedTuple):
-    """Of every parameter: the steps since its moments began, [] int32, and the moments of each of its numbers."""
-
-    count: optax.Updates
-    mu: optax.Updates
-    nu: optax.Updates
-
-
-def _masked_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Adam with DVGO's `skip_zero_grad`; eps is added to the root of the uncorrected second moment, as there.
-
-    The direction is c m / (sqrt(v) + eps) with c = sqrt(1 - b2^t) / (1 - b1^t), t counting all steps since the
-    parameter's moments began.
-    """
-
-    def init(params):
-        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
-        return MaskedAdamState(jax.tree.map(lambda _: jnp.zeros((), jnp.int32), params), zeros(), zeros())
-
-    def update(grads, state, params=None):
-        count = jax.tree.map(lambda t: t + 1, state.count)
-        mu = jax.tree.map(lambda g, m: jnp.where(g != 0, b1 * m + (1 - b1) * g, m), grads, state.mu)
-        nu = jax.tree.map(lambda g, v: jnp.where(g != 0, b2 * v + (1 - b2) * g * g, v), grads, state.nu)
-        scale = jax.tree.map(lambda t: jnp.sqrt(1 - b2**t) / (1 - b1**t), count)
-        scale = jax.lax.optimization_barrier(scale)  # else XLA computes it anew for each number of the parameter
-        direction = lambda g, m, v, c: jnp.where(g != 0, c * m / (jnp.sqrt(v) + eps), 0)
-        return jax.tree.map(direction, grads, mu, nu, scale), MaskedAdamState(count, mu, nu)
-
-    return optax.GradientTransformation(init, update)
 
 
 def _read(options: Mapping[str, Any], steps: int, where: str = "config.optim") -> Options:
