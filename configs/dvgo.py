@@ -7,7 +7,7 @@ On two CPU cores, seed 0, held-out test views:
 
 | variant | scene | time | result |
 |---|---|---|---|
-| demo | the procedural scene, 128 px | 83 to 112 seconds | 31.63 dB, SSIM 0.978 |
+| demo | the procedural scene, 128 px | 64 to 112 seconds | 31.54 dB, SSIM 0.978 |
 | lego | Blender's lego at 400 px | 15 minutes | 31.95 dB, SSIM 0.964, LPIPS 0.035 (VGG) |
 | fox | a real capture, every 8th picture held out | 14 minutes | 22.93 dB, SSIM 0.732, LPIPS 0.412 (VGG) |
 
