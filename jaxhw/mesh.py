@@ -48,8 +48,9 @@ def one_process(command: str) -> None:
 def make_mesh(data: int = -1, cpu_devices: int = 1) -> Mesh:
     """A mesh with the one axis ``data`` over the first ``data`` devices (-1: all of them).
 
-    ``cpu_devices`` is what a CPU counts as, unless the environment has said. A process can divide its CPU once, before
-    it computes anything; whoever needs meshes of several numbers calls ``divide_cpu`` with the largest first.
+    ``cpu_devices`` is how many devices a CPU is divided into, unless the environment has set that. A process can
+    divide its CPU once, before it computes anything; whoever needs meshes of several numbers calls ``divide_cpu`` with
+    the largest first.
 
     Raises:
       UserError: there are not that many devices.

@@ -1,5 +1,7 @@
 """The state that a run starts from: a new one, other weights in it, a checkpoint's; and the next stage's."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,27 @@ def variables(task: Task, config: ConfigDict, workdir: Path) -> Variables | None
         jax.eval_shape(lambda: initial_state(task, config, fresh))
     except UserError as error:
         raise Refused(str(error)) from error
+    _check_types(task, fresh)
     return _merged(fresh, task.init_from(_shapes(fresh))) if config.init_from else fresh
+
+
+def _check_types(task: Task, fresh: Variables) -> None:
+    """Refuses variables whose types a checkpoint would lose: it holds nested dicts, and `from_saved` must type them."""
+    saved = Variables(*(_as_saved(part) for part in (fresh.params, fresh.model_state)))
+    if jax.tree.structure(task.from_saved(saved)) != jax.tree.structure(fresh):
+        raise TypeError(
+            f"{type(task).__name__}.from_saved must give back the types of the variables that a checkpoint holds as "
+            "nested dicts; see jaxhw.task.Task.from_saved"
+        )
+
+
+def _as_saved(part: PyTree) -> PyTree:
+    """Variables as a checkpoint holds them: a dict of the fields in the place of every node."""
+    if isinstance(part, Mapping):
+        return {name: _as_saved(value) for name, value in part.items()}
+    if dataclasses.is_dataclass(part):
+        return {field.name: _as_saved(getattr(part, field.name)) for field in dataclasses.fields(part)}
+    return [_as_saved(value) for value in part] if isinstance(part, (list, tuple)) else part
 
 
 def initial_state(task: Task, config: ConfigDict, variables: Variables) -> TrainState:
@@ -69,21 +91,21 @@ def begin(task: Task, config: ConfigDict, mesh: Mesh, variables: Variables) -> T
 
 
 def resume(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.Checkpoints) -> TrainState:
-    """The state of the newest checkpoint, on whatever devices there are now.
+    """The state of the newest sound checkpoint, on whatever devices there are now.
 
     Nothing but the checkpoint knows the shapes of the stage that the run is in, and nothing but the task knows the
     types of its variables: they are read as nested dicts first.
 
     Raises:
-      UserError: the checkpoint is damaged, or not one of this task and optimiser.
+      UserError: all checkpoints are damaged, or the newest is not one of this task and optimiser.
     """
-    saved = checkpoints.restore(lambda shapes: meshes.layout(shapes, mesh, config.mesh.layout))
+    saved = checkpoints.restore(lambda shapes: meshes.layout(shapes, mesh, config.mesh.layout), set_aside=True)
     try:
         current = task.from_saved(Variables(saved["params"], saved["model_state"]))
         average = task.from_saved(Variables(**saved["ema"])) if saved["ema"] else None
         like = jax.eval_shape(lambda v: initial_state(task, config, v), current)
         rest = tree.filled(like.replace(params=None, model_state=None, ema=None), tree.by_name(saved))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{checkpoints.path()} is no checkpoint of this task and optimiser, or an older version's (it lacks "
             f"{error}): jaxhw eval and render may still read it; train anew in another --workdir"

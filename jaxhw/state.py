@@ -73,7 +73,9 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def update_ema(ema: PyTree, new: PyTree, decay: float, step: jax.Array) -> PyTree:
-    """ema += (1 - d)(new - ema), with d = min(decay, (1 + t) / (10 + t)) so that early averages forget the start.
+    """One step of the exponential moving average.
+
+    It is ema += (1 - d)(new - ema), with d = min(decay, (1 + t) / (10 + t)) so that early averages forget the start.
 
     Counts and masks, which have no average, are the new ones.
 

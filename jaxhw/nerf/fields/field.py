@@ -40,7 +40,7 @@ class Setting:
     """What a field knows of the scene and the run before either begins.
 
     Attributes:
-      cameras: of the training pictures, in their order; `Rays.camera` counts them. A real capture's are in [-1, 1]^3
+      cameras: of the training pictures: `Rays.camera` is a row of them. A real capture's are in [-1, 1]^3
         around what they look at, z up.
       near, far: distances along a unit ray between which there is something to see.
       bounds: [2, 3] corners of a box around all content, where the scene's format knows one, else None.
@@ -65,7 +65,8 @@ class Field(ABC):
       Options: a frozen dataclass of :func:`jaxhw.options.option` fields: what `config.model` may set.
       metric_names: what `loss` reports; "loss" and "psnr" are among them.
       chunk: how many rays at a time a device should render.
-      stages: ascending steps, before each of which `grow` is called.
+      stages: numbers of steps taken, ascending, after which `grow` is called; one that the run never takes, or takes
+        last, is left out.
     """
 
     Options: ClassVar[type]

@@ -26,7 +26,10 @@ def find(name: str) -> type[Field]:
         found = getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(FIELDS)
-        raise UserError(f"config.model.name={name!r} must be one of {known}, or MODULE:CLASS ({error})") from None
+        raise UserError(
+            f"config.model.name={name!r} must be one of {known}, or MODULE:CLASS of a module that "
+            f"can be imported: installed, or its folder on PYTHONPATH ({error})"
+        ) from None
     return found
 
 

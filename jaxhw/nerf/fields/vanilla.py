@@ -60,7 +60,9 @@ class Vanilla(Field):
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
         if setting.unbounded and not setting.bounded_by_format:
-            raise UserError("vanilla needs a scene with bounds: this capture names none; dvgo learns it (dvgo.py:fox)")
+            raise UserError(
+                "vanilla needs near and far, which this capture's format does not give; dvgo learns it (dvgo.py:fox)"
+            )
         return cls(options, setting.near, setting.far)
 
     @property

@@ -6,8 +6,11 @@ align_corners=True). Coordinates count vertices: 0 to n - 1 along an axis.
 Values are kept as a table [v, c] of rows. Either every vertex has one, in order, or a grid of row numbers says where:
 free space then costs neither memory nor time in the optimiser. Rows are numbered along z first, so that where a vertex
 and the next along z both have rows, they lie side by side: a sample reads four windows of two rows, and its gradient is
-added in four windows. XLA's CPU backend adds a window in the time of a number, and fuses eight gathers that are summed
-into one loop; as one gather of [k, 8, c] it takes ten times as long.
+added in four windows. XLA's CPU backend adds a window in the time of a single number. Of the eight gathers of a sample
+it makes one loop if they are written as a sum; written as one gather of [k, 8, c] they take ten times as long.
+
+A dense grid of values [x, y, z, c] is read by `interpolate(values.reshape(-1, c), *corners(coordinates, (x, y, z)))`,
+and resized by reading it at `vertices` of the new shape; free space is found by `dilate` and `coarsen`.
 """
 
 import math
@@ -22,7 +25,7 @@ PAIRS = ((0, 0), (0, 1), (1, 0), (1, 1))  # the four edges along z of a cell
 
 
 def corners(coordinates: jax.Array, shape: tuple[int, int, int]) -> tuple[jax.Array, jax.Array]:
-    """The vertices around points.
+    """The vertices around points, and what each weighs in trilinear interpolation.
 
     Args:
       coordinates: [k, 3]; what lies outside the grid is moved to its surface.
@@ -43,7 +46,9 @@ def corners(coordinates: jax.Array, shape: tuple[int, int, int]) -> tuple[jax.Ar
 
 @jax.custom_vjp
 def interpolate(table: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
-    """Sums of table rows: sum_i weights[k, i, 0] table[rows[k, i]] + weights[k, i, 1] table[rows[k, i] + 1].
+    """Trilinear interpolation in a table of rows.
+
+    It is sum_i weights[k, i, 0] table[rows[k, i]] + weights[k, i, 1] table[rows[k, i] + 1].
 
     Differentiable with respect to the table only: samples do not move.
 
@@ -91,7 +96,7 @@ def interpolate_sparse(table: jax.Array, rows: jax.Array, coordinates: jax.Array
 
 
 def number_rows(mask: np.ndarray) -> np.ndarray:
-    """Row numbers [x, y, z] int32 for all vertices around points whose nearest vertex is in `mask`; -1 for the rest.
+    """Row numbers [x, y, z] int32: one for each vertex that a point near `mask` may read, -1 for the rest.
 
     Such a point's cell has the vertex as a corner, so its other corners are at most one vertex away.
     """

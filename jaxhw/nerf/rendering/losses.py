@@ -19,9 +19,9 @@ def background_entropy(transmittance: jax.Array) -> jax.Array:
 
 
 def per_point_colour(weights: jax.Array, colours: jax.Array, wanted: jax.Array) -> jax.Array:
-    """weights times the squared distance of each sample's colour to its pixel's, [k]; no gradient to the weights.
+    """The per-point colour loss (per-point rgb loss; DVGO, eq. 12), [k]; no gradient to the weights.
 
-    DVGO, eq. 12.
+    It is each sample's weight times the squared distance of its colour to its pixel's.
 
     Args:
       weights: [k].
@@ -31,7 +31,7 @@ def per_point_colour(weights: jax.Array, colours: jax.Array, wanted: jax.Array) 
 
 
 def total_variation(values: jax.Array, following: jax.Array) -> jax.Array:
-    """Smooth L1 distances between neighbouring voxels, summed and divided by 6.
+    """The total variation loss: smooth L1 distances between neighbouring voxels, summed and divided by 6.
 
     Its gradient is what DVGO adds: to each voxel a sixth of the differences to its six neighbours, clipped to [-1, 1].
 

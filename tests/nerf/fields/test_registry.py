@@ -52,9 +52,9 @@ def test_a_default_stands_once():
     assert registry.default_options("dvgo") == {"name": "dvgo", **dataclasses.asdict(options)}
 
 
-def test_vanilla_needs_bounds():
+def test_vanilla_needs_near_and_far():
     setting = dataclasses.replace(SETTING, unbounded=True, bounded_by_format=False)
-    with pytest.raises(UserError, match="vanilla needs a scene with bounds"):
+    with pytest.raises(UserError, match="vanilla needs near and far"):
         registry.create(registry.default_options("vanilla"), setting)
 
 

@@ -8,9 +8,9 @@ Where free space is known, no voxel is stored and no sample computed, and sample
 colour: all of it in buckets of static size (`march.py`).
 
 Unbounded scenes are those of DVGO v2, contracted into a cube, but with a coarse stage, as bounded ones. v2 learns what
-is free while it learns the rest, in 40,000 steps of samples everywhere; buckets for those would cost as much all
-through the run. Nor is there v2's schedule for the threshold on opacity (5e-6 at first, 1e-4 from step 6,500): it keeps
-the samples of an empty grid above the threshold while it grows, and here the fine grid starts with what was found.
+is free while it learns the rest, in 40,000 steps with samples everywhere, for which the buckets would have to be large
+all through the run. v2 also raises its threshold on opacity at step 6,500 (5e-6 to 1e-4), so that the samples of an
+empty grid stay above it at first; here the fine grid starts with what the coarse one found.
 """
 
 import dataclasses

@@ -72,7 +72,7 @@ def _over_devices(
 def ray_sums(
     options: Options, setting: Setting, variables: Variables, rays: Rays, target: Target, offset: jax.Array
 ) -> dict[str, jax.Array]:
-    """Sums over the rays that find a place; of the fine stage those that meet a live sample, as DVGO samples them.
+    """Sums over the rays that count: those that find a place and, in the fine stage, meet a live sample, as in DVGO.
 
     Args:
       offset: [r] in [0, 1), where in its stride every sample of a ray lies.

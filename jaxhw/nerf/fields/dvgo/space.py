@@ -41,7 +41,7 @@ class Box:
 
     @property
     def reach(self) -> int:
-        """How many vertices, at most, the nearest vertex of a block's sample is from that of the block's middle."""
+        """Vertices, at most, between the one nearest to a block's middle and the one nearest to any of its samples."""
         return math.ceil((BLOCK - 1) / 2 * self.stride * (1 + 1 / min(n - 1 for n in self.shape)))
 
     @property
@@ -118,7 +118,7 @@ class Contracted(Box):
 
 
 def contract(x: jax.Array, shell: float) -> jax.Array:
-    """[..., 3] into the cube of half edge 1 + shell; see `Contracted`."""
+    """The contraction of all of space [..., 3] into the cube of half edge 1 + shell; see `Contracted`."""
     n = jnp.maximum(jnp.abs(x).max(-1, keepdims=True), 1.0)
     return x * (1 + shell - shell / n) / n
 

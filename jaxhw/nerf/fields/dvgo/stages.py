@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhw.errors import UserError
+from jaxhw.nerf.cameras.normalise import reach
 from jaxhw.nerf.fields.dvgo import visibility
 from jaxhw.nerf.fields.dvgo.grid import (
     CoarseParams,
@@ -97,12 +98,13 @@ def _start_unbounded(options: Options, setting: Setting, rng: jax.Array) -> Vari
     """A grid of an unbounded scene, of the coarse stage where there is one.
 
     The inner cube lies around the origin, which is what the cameras look at, and reaches to the outermost camera's
-    coordinate times `inner`. (DVGO v2's lies around the cameras, which assumes that they are all around: an arc of
-    cameras would have its subject outside.) Voxels within `near` of a camera are masked, which keeps floaters from it;
-    v2 has a loss for that. All voxels learn at one rate, as v2's.
+    coordinate times `inner`; the few cameras that are far from all others do not count. (DVGO v2's lies around the
+    cameras, which assumes that they are all around: an arc of cameras would have its subject outside.) Voxels
+    within `near` of a camera are masked, which keeps floaters from it; v2 has a loss for that. All voxels learn at
+    one rate, as v2's.
     """
     cameras, coarse = setting.cameras, options.coarse_steps > 0
-    radius = options.inner * max(float(np.abs(cameras.pose[:, :, 3]).max()), 1e-6)
+    radius = options.inner * max(float(reach(cameras.pose[:, :, 3])), 1e-6)
     box = np.array([[-radius] * 3, [radius] * 3], np.float32)
     stage, voxels = (options.coarse, options.coarse.voxels) if coarse else (options.fine, _first_voxels(options))
     space = _space(options, stage.stride, box, voxels)
@@ -235,7 +237,7 @@ def _fine_params(options: Options, rows: np.ndarray, rng: jax.Array) -> Params:
 
 
 def _box_around(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The box [2, 3] around the voxels whose middles are the vertices in `mask` of a grid in `box`, as far as in it."""
+    """The box [2, 3] around the vertices in `mask` of a grid in `box`, half a voxel wider but not beyond `box`."""
     where, last = np.argwhere(mask), np.array(mask.shape) - 1
     fractions = np.clip(np.stack([where.min(0) - 0.5, where.max(0) + 0.5]), 0, last) / last
     return (box[0] + fractions * (box[1] - box[0])).astype(np.float32)
