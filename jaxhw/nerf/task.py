@@ -1,6 +1,5 @@
 """Learning a scene from posed pictures: the task behind configs/dvgo.py and configs/vanilla.py."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import metrics, plots
+from jaxhw import metrics, ornament, plots
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import generate_rays
 from jaxhw.nerf.fields import registry
@@ -22,10 +21,12 @@ from jaxhw.nerf.fields.field import Target
 from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Renderer
 from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.nerf.results import panels, quality
+from jaxhw.nerf.results.names import file_names
 from jaxhw.nerf.results.run import setting
 from jaxhw.nerf.scenes import saved, scene
 from jaxhw.nerf.scenes.pictures import over
 from jaxhw.options import one_of, require
+from jaxhw.process import check_stop
 from jaxhw.state import Variables
 from jaxhw.task import Context, Task
 
@@ -126,6 +127,7 @@ class Nerf(Task):
 
     def render(self, variables: Variables, frame: int) -> Rendered:
         """What the field shows where frame number ``frame`` of the scene was taken."""
+        check_stop()
         return self.renderer(variables, self.scene.cameras[frame])
 
     def truth(self, frame: int) -> np.ndarray:
@@ -154,22 +156,16 @@ class Nerf(Task):
         frames = self.scene.split[split]
         if not len(frames):
             return {}
-        judge, scores = quality.Judge(self.config.lpips), {}
+        judge, scores, files = quality.Judge(self.config.lpips), {}, file_names(self.scene.names)
         for i in frames:
             name, rendered, truth = self.scene.names[i], self.render(variables, i), self.truth(i)
             scores[name] = judge(rendered.colour, truth, self.scene.pictures.mask(i))
             if jax.process_index() == 0:
-                folder.mkdir(parents=True, exist_ok=True)
-                picture = Image.fromarray(panels.beside_truth(truth, rendered))
-                picture.save(folder / file_name(name, self.scene.names))
+                with ornament.drawn(folder / files[i]):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(panels.beside_truth(truth, rendered)).save(folder / files[i])
         means = {f"{split}_{name}": value for name, value in quality.mean(list(scores.values())).items()}
         return means | {f"{split}_images": len(frames), f"{split}_scores": scores}
-
-
-def file_name(name: str, names: Sequence[str]) -> str:
-    """A frame's picture: "r_0.png" of "test/r_0.png", with its folders ("cam1_r_0.png") where others end alike."""
-    alone = sum(Path(other).stem == Path(name).stem for other in names) == 1
-    return f"{Path(name).stem if alone else '_'.join(Path(name).with_suffix('').parts)}.png"
 
 
 def _check(config: ConfigDict) -> None:

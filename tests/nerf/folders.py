@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 N, WIDTH, HEIGHT, FOCAL = 9, 16, 12, 20.0
 CENTRE = (8.5, 5.5)
@@ -101,6 +102,22 @@ def write_llff(folder):
         matrix = np.stack([down, right, -forward, position, [HEIGHT, WIDTH, FOCAL]], 1)
         rows.append([*matrix.ravel(), 1.0, 10.0])
     np.save(folder / "poses_bounds.npy", np.array(rows))
+    return folder
+
+
+def write_colmap_text(folder, listed=None, camera="PINHOLE 16 12 20 20 8.5 5.5"):
+    """A model in text, written without pycolmap; `listed` are the names that it gives its images."""
+    save(folder / "images", names(), pictures())
+    lines = ["# Image list"]
+    for i, name in enumerate(listed or names()):
+        to_camera = np.linalg.inv(poses()[i])
+        x, y, z, w = Rotation.from_matrix(to_camera[:3, :3]).as_quat()
+        numbers = " ".join(repr(float(v)) for v in (w, x, y, z, *to_camera[:3, 3]))
+        lines += [f"{i + 1} {numbers} 1 {name}", "" if i % 2 else "1.0 2.0 -1"]
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    (model / "images.txt").write_bytes("\n".join([*lines, ""]).encode(errors="surrogateescape"))
+    (model / "cameras.txt").write_text(f"# Camera list\n1 {camera}\n")
     return folder
 
 

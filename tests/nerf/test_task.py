@@ -14,7 +14,7 @@ from jaxhw import checkpoint, metrics, train
 from jaxhw import mesh as meshes
 from jaxhw.__main__ import main
 from jaxhw.errors import UserError
-from jaxhw.nerf import task
+from jaxhw.nerf.results.names import file_names
 from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.scenes.pictures import over
 from jaxhw.nerf.task import Nerf, default_config
@@ -86,11 +86,6 @@ def test_a_run_stopped_in_any_stage_continues_bit_for_bit(whole, tmp_path, at):
     assert again["test_scores"] == whole[1]["test_scores"]
     states = [checkpoint.restore_variables(w, meshes.replicated(meshes.make_mesh(1))) for w in (tmp_path, whole[0])]
     jax.tree.map(np.testing.assert_array_equal, *states)
-
-
-def test_pictures_of_one_name_in_several_folders_have_names_of_their_own():
-    names = ["cam0/0001.png", "cam1/0001.png", "cam1/0002.png"]
-    assert [task.file_name(name, names) for name in names] == ["cam0_0001.png", "cam1_0001.png", "0002.png"]
 
 
 def test_averaged_weights_are_evaluated_with_the_masks_of_now(tmp_path):
@@ -185,5 +180,5 @@ def test_pictures_of_several_sizes_with_masks_train_and_are_scored(tmp_path):
     assert results["test_scores"][nerf.scene.names[0]]["psnr"] == pytest.approx(-10 * np.log10(error.mean()), abs=1e-3)
     for i in nerf.scene.split["test"]:
         w, h = sizes[i]
-        panel = Image.open(tmp_path / "run" / "test" / task.file_name(nerf.scene.names[i], nerf.scene.names))
+        panel = Image.open(tmp_path / "run" / "test" / file_names(nerf.scene.names)[i])
         assert panel.size == (4 * w, h)

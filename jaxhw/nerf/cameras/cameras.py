@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-PERSPECTIVE = ("PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")  # each a special case of the next
+PERSPECTIVE = ("PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "BROWN")  # each a special case of the next
 MODELS = (*PERSPECTIVE, "OPENCV_FISHEYE")
 NEWTON_STEPS = 6  # 4 reach float32's precision at k1 = -0.35
 NO_CAMERA = -1  # `Rays.camera` of rays through none of the training pictures
@@ -54,7 +54,7 @@ class Cameras(flax.struct.PyTreeNode):
       focal: [n, 2] float32, fx and fy in pixels.
       centre: [n, 2] float32, cx and cy in pixels.
       distortion: [n, 4] float32: k1 k2 p1 p2 of OPENCV, of which the simpler models use the first ones and leave the
-        rest 0; k1 k2 k3 k4 of OPENCV_FISHEYE.
+        rest 0; k1 k2 k3 k4 of OPENCV_FISHEYE. [n, 5] of BROWN: OPENCV's and k3.
       size: [n, 2] int32, width and height of the pictures in pixels.
       model: one of `MODELS`.
     """
@@ -140,18 +140,21 @@ def unproject(camera: Cameras, pixels: Array) -> jax.Array:
 def _undistort(distorted: jax.Array, coefficients: Array) -> jax.Array:
     """Inverts OPENCV's distortion of points on the plane z = 1, [..., 2], by Newton's method.
 
-    OPENCV takes (x, y) to (xd, yd), with r^2 = x^2 + y^2:
+    OPENCV takes (x, y) to (xd, yd), with r^2 = x^2 + y^2 (BROWN has k3 r^6 beside k2 r^4):
       xd = x (1 + k1 r^2 + k2 r^4) + 2 p1 x y + p2 (r^2 + 2 x^2)
       yd = y (1 + k1 r^2 + k2 r^4) + 2 p2 x y + p1 (r^2 + 2 y^2)
     """
     k1, k2, p1, p2 = (coefficients[..., i] for i in range(4))
+    k3 = coefficients[..., 4] if coefficients.shape[-1] > 4 else None
     xd, yd = distorted[..., 0], distorted[..., 1]
 
     def step(_: int, xy: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         x, y = xy
         r2 = x * x + y * y
-        radial = 1 + r2 * (k1 + r2 * k2)
-        slope = 2 * (k1 + 2 * k2 * r2)  # the radial factor's derivative along x is slope * x
+        # The radial factor, whose derivative along x is slope * x.
+        radial, slope = 1 + r2 * (k1 + r2 * k2), 2 * (k1 + 2 * k2 * r2)
+        if k3 is not None:
+            radial, slope = radial + k3 * r2**3, slope + 6 * k3 * r2**2
 
         # How far the distorted guess is from where it should be.
         ex = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) - xd

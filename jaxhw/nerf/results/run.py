@@ -18,7 +18,8 @@ from jaxhw.nerf.fields.field import Field, Setting
 from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Renderer
 from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.nerf.scenes import saved
-from jaxhw.nerf.scenes.scene import FAR, NEAR, Scene
+from jaxhw.nerf.scenes.placing import FAR, NEAR
+from jaxhw.nerf.scenes.scene import Scene
 from jaxhw.state import Variables
 
 

@@ -14,10 +14,13 @@ from scipy.spatial.transform import Rotation, RotationSpline
 from jaxhw import options
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import Cameras
-from jaxhw.nerf.cameras.normalise import centre_of, up_direction
+from jaxhw.nerf.cameras.normalise import axes_are_parallel, centre_of
 from jaxhw.nerf.results import camera_path
 from jaxhw.nerf.results.camera_path import pinhole_cameras
 
+UP = np.array([0.0, 0.0, 1.0])  # a scene's, however its cameras were held
+STEEP = 0.9  # cosine between an optical axis and the vertical from which on a picture's top is no longer up
+ROLL = np.pi / 6  # a camera within this of a quarter turn about its axis was held on its side
 FULL_CIRCLE_GAP = np.pi / 2  # cameras that leave a wider gap than this in their ring are an arc
 
 
@@ -28,7 +31,13 @@ def make(path: str, cameras: Cameras, frames: int, to_capture: np.ndarray | None
     """
     if path in PATHS:
         options.require("frames", frames, options.at_least(1), kind=int)
-        return PATHS[path](cameras, frames)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            made = PATHS[path](held_upright(cameras), frames)
+        if not np.isfinite(made.pose).all():
+            raise UserError(
+                f"these cameras make no {path}: they are at one place, or where they look at; try another path"
+            )
+        return made
     if path.endswith(".json"):
         return camera_path.read(Path(path).expanduser(), np.eye(4) if to_capture is None else to_capture)
     raise UserError(f"path {path!r} is unknown: choose {', '.join(PATHS)} or a nerfstudio camera path (FILE.json)")
@@ -87,7 +96,7 @@ def spiral(cameras: Cameras, frames: int) -> Cameras:
     # The most central camera is the one whose optical axis is nearest to the mean of all; depth is how far it is from
     # what the capture is about.
     middle = poses[np.argmax(poses[:, :, 2] @ poses[:, :, 2].mean(0))]
-    depth = np.linalg.norm(centre_of(poses) - middle[:, 3])
+    depth = np.linalg.norm(_centre(poses) - middle[:, 3])
 
     # The spiral, in that camera's axes.
     offsets = (poses[:, :, 3] - middle[:, 3]) @ middle[:, :3]
@@ -124,6 +133,26 @@ PATHS: dict[str, Callable[[Cameras, int], Cameras]] = {
 }
 
 
+def held_upright(cameras: Cameras) -> Cameras:
+    """The cameras turned about their optical axes by the quarter turns by which they were held, with their pictures.
+
+    Portraits that were calibrated with their stored pixels lie on their side in the scene.
+    """
+    pose = np.asarray(cameras.pose)
+    # Angle from the top of the picture to up, clockwise; for a camera that looks straight down there is none.
+    roll = np.arctan2(pose[:, 2, 0], -pose[:, 2, 1])
+    quarters = np.round(roll / (np.pi / 2))
+    clear = (np.abs(roll - quarters * np.pi / 2) < ROLL) & (np.abs(pose[:, 2, 2]) < STEEP)
+    quarters = np.where(clear, quarters, 0).astype(int) % 4
+    if not quarters.any():
+        return cameras
+    turns = Rotation.from_rotvec(np.outer(quarters, [0, 0, np.pi / 2])).as_matrix()
+    turned = np.concatenate([pose[:, :, :3] @ turns, pose[:, :, 3:]], 2).astype(np.float32)
+    exchanged = (quarters % 2 == 1)[:, None]
+    size, focal = (np.where(exchanged, a[:, ::-1], a) for a in (np.asarray(cameras.size), np.asarray(cameras.focal)))
+    return cameras.replace(pose=turned, size=size, focal=focal)
+
+
 def look_at(positions: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     """[n, 3, 4] poses of cameras at positions [n, 3] that look at a point, their pictures upright."""
     z = target - positions
@@ -135,12 +164,21 @@ def look_at(positions: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.nda
 
 def _ring(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(centre [3], axes [3, 3]): the rows are the directions in which the cameras spread most and less, and up."""
-    centre, up = centre_of(poses), up_direction(poses)
+    centre, up = _centre(poses), UP
     level = (poses[:, :, 3] - centre) @ (np.eye(3) - np.outer(up, up))
     wide = np.linalg.svd(level)[2][0]
     wide -= up * (wide @ up)
     wide /= np.linalg.norm(wide)
     return centre, np.stack([wide, np.cross(up, wide), up])
+
+
+def _centre(poses: np.ndarray) -> np.ndarray:
+    """[3] what the cameras are around; where they are parallel, the scene's centre is all that is known of it."""
+    if axes_are_parallel(poses):
+        in_front = ((-poses[:, :, 3]) * poses[:, :, 2]).sum(1) > 0
+        if in_front.all():
+            return np.zeros(3)
+    return centre_of(poses)[0]
 
 
 def _arc(azimuth: np.ndarray) -> tuple[float, float]:

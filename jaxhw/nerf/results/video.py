@@ -9,8 +9,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import mediapy
 import numpy as np
-from tqdm import tqdm
 
+from jaxhw import streams
 from jaxhw.errors import UserError
 from jaxhw.nerf.results.panels import to_uint8
 
@@ -39,7 +39,7 @@ def write_all(
     mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
     with contextlib.ExitStack() as stack:
         adds = [stack.enter_context(_opened(path, frame, fps)) for path, frame in zip(paths, first, strict=True)]
-        for pictures in tqdm(itertools.chain([first], frames), paths[0].name, total, unit="frame"):
+        for pictures in streams.bar(itertools.chain([first], frames), paths[0].name, total, "frame"):
             for add, picture in zip(adds, pictures, strict=True):
                 add(picture)
 

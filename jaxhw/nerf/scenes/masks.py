@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxhw.decoding import open_picture
 from jaxhw.errors import UserError
-from jaxhw.nerf.scenes.frames import Frame, open_picture
+from jaxhw.nerf.scenes.decoding import picture_size
+from jaxhw.nerf.scenes.frames import Frame
 
 FOLDER = "masks"
-GREY = ("1", "L", "I", "I;16", "F")  # PIL's modes of one number a pixel; others are compared with black as colours
+GREY = ("1", "L", "I", "F")  # PIL's modes of one number a pixel; others are compared with black as colours
 
 
 def found(frames: Sequence[Frame], folder: Path) -> list[Frame]:
@@ -49,11 +51,12 @@ def read(frame: Frame, downscale: int) -> np.ndarray:
     """
 
     def decode(image: Image.Image) -> np.ndarray:
-        values = np.asarray(image if image.mode in GREY else image.convert("RGB"))
+        grey = image.mode in GREY or image.mode.startswith("I;16")
+        values = np.asarray(image if grey else image.convert("RGB"))
         return values != 0 if values.ndim == 2 else (values != 0).any(-1)
 
     counts = open_picture(frame.mask, decode)
-    (height, width), (expected_width, expected_height) = counts.shape, open_picture(frame.path, lambda i: i.size)
+    (height, width), (expected_width, expected_height) = counts.shape, picture_size(frame.path, frame.upright)
     if (width, height) != (expected_width, expected_height):
         raise UserError(
             f"mask {frame.mask} is {width} x {height}, but its picture {frame.name} is "

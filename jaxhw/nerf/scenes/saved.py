@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxhw import files
+from jaxhw import files, json_file
 from jaxhw.errors import UserError
-from jaxhw.nerf.cameras.cameras import Cameras
+from jaxhw.nerf.cameras.cameras import MODELS, Cameras
+from jaxhw.nerf.scenes.frames import LARGEST
 from jaxhw.nerf.scenes.pictures import Pictures
 from jaxhw.nerf.scenes.scene import Scene
 
-CAMERA = ("pose", "focal", "centre", "distortion")  # the float arrays of `Cameras`
+# The float arrays of `Cameras`, and their shapes without the leading axis; distortion has 4 or 5 numbers.
+CAMERA = {"pose": (3, 4), "focal": (2,), "centre": (2,), "distortion": (None,)}
+SPLITS = ("train", "val", "test")
 
 
 def write(scene: Scene, path: Path) -> None:
@@ -42,7 +45,7 @@ def read(path: Path) -> Scene:
       UserError: the file is missing or damaged.
     """
     try:
-        return _scene(json.loads(path.read_text()))
+        return _scene(json_file.parse(path.read_bytes()))
     except FileNotFoundError:
         raise UserError(f"{path.parent} is no workdir of a NeRF run: it has no {path.name}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -53,23 +56,46 @@ def read(path: Path) -> Scene:
 
 def _scene(values: dict[str, Any]) -> Scene:
     cameras = _cameras(values["cameras"])
-    bounds = values["bounds"]
+    n, bounds = len(cameras), values["bounds"]
+    split = {name: np.array(indices, np.int64).reshape(-1) for name, indices in values["split"].items()}
+    _require(all(((rows >= 0) & (rows < n)).all() for rows in split.values()) and split.keys() >= {*SPLITS}, "split")
+    _require(len(values["names"]) == n and all(isinstance(name, str) for name in values["names"]), "names")
+    near, far = _numbers(values["near"], ()), _numbers(values["far"], ())
+    _require(near < far, "near and far")
     return Scene(
         cameras=cameras,
         pictures=Pictures.without_pixels(cameras.size),
         names=values["names"],
-        split={name: np.array(indices, np.int64) for name, indices in values["split"].items()},
-        near=values["near"],
-        far=values["far"],
-        bounds=None if bounds is None else np.array(bounds, np.float32),
-        unbounded=values["unbounded"],
-        to_capture=np.array(values["to_capture"], np.float64),
+        split=split,
+        near=float(near),
+        far=float(far),
+        bounds=None if bounds is None else _numbers(bounds, (2, 3)).astype(np.float32),
+        unbounded=bool(values["unbounded"]),
+        to_capture=_numbers(values["to_capture"], (4, 4)),
     )
 
 
 def _cameras(values: dict[str, Any]) -> Cameras:
     """Files from before pictures could differ in size have one `width` and `height` for all."""
-    arrays = {name: np.array(values[name], np.float32) for name in CAMERA}
-    n = len(arrays["pose"])
+    n = len(values["pose"])
+    arrays = {name: _numbers(values[name], (n, *shape)).astype(np.float32) for name, shape in CAMERA.items()}
     size = values["size"] if "size" in values else [[values["width"], values["height"]]] * n
-    return Cameras(**arrays, size=np.array(size, np.int32).reshape(n, 2), model=values["model"])
+    size = _numbers(size, (n, 2))
+    _require(n > 0 and size.min() >= 1 and size.max() <= LARGEST, "sizes")
+    _require(values["model"] in MODELS, "model")
+    return Cameras(**arrays, size=size.astype(np.int32), model=values["model"])
+
+
+def _numbers(values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Finite float64 numbers of a shape, in which None is any length."""
+    array = np.array(values, np.float64)
+    fits = len(array.shape) == len(shape) and all(
+        want in (None, is_) for is_, want in zip(array.shape, shape, strict=True)
+    )
+    _require(fits and np.isfinite(array).all(), f"array of shape {array.shape}")
+    return array
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"its {what} cannot be")

@@ -9,20 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from jaxhw import options
+from jaxhw import options, streams
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import PERSPECTIVE, Cameras
-from jaxhw.nerf.cameras.normalise import nearest_rotation, normalise
-from jaxhw.nerf.scenes import demo, masks
+from jaxhw.nerf.scenes import demo, masks, placing, report
+from jaxhw.nerf.scenes.decoding import has_transparency, picture_size, read_picture
+from jaxhw.nerf.scenes.duplicates import unique
 from jaxhw.nerf.scenes.formats import blender, colmap, llff, transforms
-from jaxhw.nerf.scenes.frames import Capture, Frame, Lens, check, has_transparency, picture_size, read_picture
+from jaxhw.nerf.scenes.frames import Capture, Frame, Lens, check
 from jaxhw.nerf.scenes.pictures import Pictures
 from jaxhw.nerf.scenes.splits import split_frames
 
 FORMATS = (blender, transforms, llff, colmap)  # transforms.json before the COLMAP model that it was made from
-NEAR, FAR = 0.05, 1000.0  # nerfacto's, where all cameras are in [-1, 1]^3 and the format knows no better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +75,23 @@ def load(scene: str, downscale: int = 1, split: str = "given") -> Scene:
 
 def _load_folder(folder: Path, downscale: int, split: str) -> Scene:
     # What the folder's format says, checked: after this every frame has a file and a possible camera.
-    capture = _read(folder)
+    folder, capture = _read(folder)
     if len(capture.frames) < 2:
         raise UserError(f"{folder} has one image: a scene takes at least two")
     for frame in capture.frames:
         check(frame)
-    frames = masks.found(capture.frames, folder)
+    frames, repeated = unique(capture.frames)
+    if len(frames) < 2:
+        raise UserError(f"{folder} has one image, listed {len(capture.frames)} times: a scene takes at least two")
+    frames, turned = placing.oriented(masks.found(frames, folder))
     parts = split_frames([frame.split for frame in frames], split)
 
     # Cameras before pictures: their errors show in a second, while decoding pictures may take minutes.
-    poses, near, far, to_capture = _placed(capture)
-    cameras = _cameras(frames, poses, downscale)
+    placed = placing.placed(dataclasses.replace(capture, frames=frames), folder)
+    cameras = _cameras(frames, placed.poses, downscale)
+    for note in (*capture.notes, *repeated, *turned, *placed.notes):
+        report.say(note)
+    report.summary(folder, frames, parts, capture)
     pictures = _pictures(frames, cameras.size, downscale)
     if not any(pictures.mask(i).any() for i in parts["train"]):
         masked = next(frames[i].mask for i in parts["train"])
@@ -96,11 +101,11 @@ def _load_folder(folder: Path, downscale: int, split: str) -> Scene:
         pictures=pictures,
         names=[frame.name for frame in frames],
         split=parts,
-        near=near,
-        far=far,
+        near=placed.near,
+        far=placed.far,
         bounds=None,
         unbounded=capture.unbounded,
-        to_capture=to_capture,
+        to_capture=placed.to_capture,
     )
 
 
@@ -121,36 +126,28 @@ def _demo(downscale: int, split: str) -> Scene:
     )
 
 
-def _read(folder: Path) -> Capture:
-    if not folder.is_dir():
-        raise UserError(f"scene {folder} is not a folder; it may also be demo")
-    found = next((format for format in FORMATS if format.matches(folder)), None)
+def _read(path: Path) -> tuple[Path, Capture]:
+    """(the folder, what is in it); the path of a transforms.json stands for its folder."""
+    if path.suffix.lower() == ".json" and path.is_file():
+        if path.name == transforms.FILE:
+            return path.parent, transforms.read(path.parent)
+        if path.name == blender.FILE:
+            return path.parent, blender.read(path.parent)
+        raise UserError(f"scene {path} is no folder: name the folder, with the file called {transforms.FILE} in it")
+    if not path.is_dir():
+        raise UserError(f"scene {path} is not a folder; it may also be demo")
+    found = next((format for format in FORMATS if format.matches(path)), None)
     if found is None:
         raise UserError(
-            f"scene {folder} is in no known format: expected transforms_train.json (Blender), transforms.json "
+            f"scene {path} is in no known format: expected transforms_train.json (Blender), transforms.json "
             "(nerfstudio, instant-ngp), poses_bounds.npy (LLFF) or sparse/0/cameras.bin or .txt (COLMAP)"
         )
-    return found.read(folder)
-
-
-def _placed(capture: Capture) -> tuple[np.ndarray, float, float, np.ndarray]:
-    """(poses, near, far, to_capture) in the frame of training."""
-    # Files round their numbers: what is nearly a rotation is made one.
-    poses = np.stack([frame.pose for frame in capture.frames])
-    poses[:, :, :3] = nearest_rotation(poses[:, :, :3])
-
-    if not capture.unbounded:
-        return poses, capture.near, capture.far, capture.to_capture
-    poses, to_old = normalise(poses)
-    size = np.cbrt(np.linalg.det(to_old[:3, :3]))
-    # The format's distances are in units of its frame, of which the new frame's unit is `size`.
-    near, far = (NEAR, FAR) if capture.near is None else (capture.near / size, capture.far / size)
-    return poses, near, far, capture.to_capture @ to_old
+    return path, found.read(path)
 
 
 def _cameras(frames: Sequence[Frame], poses: np.ndarray, downscale: int) -> Cameras:
     """The frames' cameras for their pictures as they are on disk, each `downscale` times smaller."""
-    on_disk = np.array([picture_size(frame.path) for frame in frames])
+    on_disk = np.array([picture_size(frame.path, frame.upright) for frame in frames])
     size = on_disk // downscale
     gone = np.flatnonzero(size.min(1) < 1)
     if len(gone):
@@ -166,17 +163,26 @@ def _cameras(frames: Sequence[Frame], poses: np.ndarray, downscale: int) -> Came
         pose=np.asarray(poses, np.float32),
         focal=np.asarray([lens.focal for lens in lenses], np.float32),
         centre=np.asarray([lens.centre for lens in lenses], np.float32),
-        distortion=np.asarray([lens.distortion for lens in lenses], np.float32),
+        distortion=_distortions(lenses),
         size=size.astype(np.int32),
         model=_common_model(frames),
     )
 
 
+def _distortions(lenses: Sequence[Lens]) -> np.ndarray:
+    """[n, 4 or 5] float32: a model's special cases have fewer parameters, and 0 for the rest."""
+    width = max(len(lens.distortion) for lens in lenses)
+    return np.asarray([(*lens.distortion, 0.0)[:width] for lens in lenses], np.float32)
+
+
 def _fitted(frame: Frame, size: tuple[int, int]) -> Lens:
     """The frame's lens on the pixels of its picture, which may be a smaller copy of what was calibrated."""
     (w, h), (width, height) = frame.lens.size, size
-    if abs(w * height - h * width) > 0.02 * w * height:
-        raise UserError(f"{frame.name} is {width} x {height}, but its camera is for {w} x {h} pixels, another shape")
+    if not placing.same_shape(frame.lens.size, size):
+        raise UserError(
+            f"{frame.name} is {width} x {height}, but its camera is for {w} x {h} pixels, another shape (and its EXIF "
+            "orientation does not explain it)"
+        )
     return frame.lens.resized(size)
 
 
@@ -199,13 +205,13 @@ def _pictures(frames: Sequence[Frame], size: np.ndarray, downscale: int) -> Pict
 
     def read(i: int) -> np.ndarray | None:
         """Decodes frame i into its place and returns its mask."""
-        picture = read_picture(frames[i].path, downscale)
+        picture = read_picture(frames[i].path, downscale, frames[i].upright)
         pictures[i][..., : picture.shape[-1]] = picture
         return masks.read(frames[i], downscale) if frames[i].mask else None
 
     with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
         reading = pool.map(read, range(len(frames)))
-        found = list(tqdm(reading, "reading images", len(frames), delay=3, leave=False))
+        found = list(streams.bar(reading, "reading images", len(frames), "image"))
 
     # An alpha that is opaque everywhere says nothing, and costs a quarter of every step's transfer.
     if transparent and pictures.table[:, 3].min() == 255:

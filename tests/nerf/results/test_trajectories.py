@@ -214,3 +214,19 @@ def test_unknown_paths():
         trajectories.make("loop", ring(AROUND), 5)
     with pytest.raises(UserError, match="frames=0"):
         trajectories.make("orbit", ring(AROUND), 0)
+
+
+def test_paths_that_are_not_finite_are_refused():
+    given = ring(AROUND)
+    given.pose[:, :, 3] = CENTRE
+    for name in ("orbit", "ellipse"):
+        with pytest.raises(UserError, match=f"these cameras make no {name}: they are at one place"):
+            trajectories.make(name, given, 5)
+
+
+def test_up_is_the_scenes_whatever_the_cameras_say():
+    tilted = ring(AROUND)
+    tilted.pose[:, :, :3] = tilted.pose[:, :, :3] @ Rotation.from_rotvec([0, 0, 0.4]).as_matrix().astype(np.float32)
+    for name in ("orbit", "ellipse"):
+        path = trajectories.make(name, tilted, 9)
+        np.testing.assert_allclose(path.pose[:, 2, 0], 0, atol=1e-6)

@@ -55,3 +55,31 @@ def test_damaged_sizes(tmp_path, cameras):
         saved.read(path)
     with pytest.raises(UserError, match="no workdir of a NeRF run"):
         saved.read(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: "[" * 100_000,
+        lambda values: "null",
+        lambda values: json.dumps(values).replace(str(values["near"]), "NaN"),
+        lambda values: json.dumps(values | {"near": "a"}),
+        lambda values: json.dumps(values | {"near": values["far"]}),
+        lambda values: json.dumps(values | {"names": values["names"][1:]}),
+        lambda values: json.dumps(values | {"names": [1] * N}),
+        lambda values: json.dumps(values | {"split": {"train": [0, 99]}}),
+        lambda values: json.dumps(values | {"split": {"train": [0], "val": [], "test": [99]}}),
+        lambda values: json.dumps(values | {"to_capture": [[1, 2], [3]]}),
+        lambda values: json.dumps(values | {"cameras": values["cameras"] | {"model": ["PINHOLE"]}}),
+        lambda values: json.dumps(values | {"cameras": values["cameras"] | {"pose": [[1, 2, 3]] * N}}),
+        lambda values: json.dumps(values | {"cameras": values["cameras"] | {"focal": [[10**400, 1]] * N}}),
+        lambda values: json.dumps(values | {"cameras": []}),
+    ],
+)
+def test_damaged_files_are_one_line(tmp_path, change):
+    path = tmp_path / "scene.json"
+    saved.write(scenes.load(str(folders.write_transforms(tmp_path)), split="every:8"), path)
+    path.write_text(change(json.loads(path.read_text())))
+    with pytest.raises(UserError, match=r"scene\.json is damaged") as raised:
+        saved.read(path)
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 600

@@ -1,16 +1,10 @@
-"""COLMAP's models, binary and text: sparse/0 and its like beside a folder of images."""
+"""COLMAP's captures: sparse/0 and its like beside a folder of images."""
 
-import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from jaxhw.errors import UserError
-from jaxhw.nerf.scenes.frames import Capture, Frame, Lens, existing
-
-if TYPE_CHECKING:  # pycolmap is optional, and PIL has to come before it
-    import pycolmap
+from jaxhw.nerf.scenes.formats import colmap_model
+from jaxhw.nerf.scenes.frames import Capture, Finder, Frame, Lens, existing, is_file, missing
 
 # COLMAP's model: ours, and where fx, fy, cx, cy and the distortion are among its parameters
 PARAMETERS = {
@@ -37,58 +31,44 @@ def models(folder: Path) -> list[Path]:
 
 def read(folder: Path) -> Capture:
     """The model with the most images; poses are in COLMAP's frame."""
-    model = max((_reconstruction(path) for path in models(folder)), key=lambda m: m.num_reg_images())
-    posed = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
-    root = next((folder / name for name in IMAGES if posed and (folder / name / posed[0].name).is_file()), None)
+    found = models(folder)
+    counts = [colmap_model.image_count(path) for path in found]
+    model = found[counts.index(max(counts))]
+    posed, cameras = colmap_model.images(model), colmap_model.cameras(model)
+    find = Finder()
+    root = next((folder / name for name in IMAGES if posed and is_file(find(folder / name, posed[0].name))), None)
     root = root or folder / "images"
-    paths = [root / image.name for image in posed]
+    paths = [find(root, image.name) for image in posed]
+    there = existing(paths, folder)
     frames = []
-    for i in existing(paths, folder):
-        pose = posed[i].cam_from_world().inverse().matrix()
-        lens = _lens(model.cameras[posed[i].camera_id], posed[i].name)
-        frames.append(Frame(path=paths[i], name=posed[i].name, pose=pose, lens=lens))
-    return Capture(frames=frames)
+    for i in there:
+        image = posed[i]
+        if image.camera not in cameras:
+            raise UserError(
+                f"cannot read COLMAP's model {model}: {image.name} has camera {image.camera}, which is none"
+            )
+        lens = _lens(cameras[image.camera], image.name, f"--image_path {root} --input_path {model}")
+        frames.append(Frame(path=paths[i], name=image.name, pose=image.pose, lens=lens))
+    notes = missing(paths, there, folder)
+    if len(found) > 1:
+        others = ", ".join(f"{p} with {n}" for p, n in zip(found, counts, strict=True) if p != model)
+        notes += (f"{folder} has {len(found)} models: used is {model} with {max(counts)} images, left out {others}",)
+    return Capture(frames=frames, root=None if root == folder else root, model=model, notes=notes)
 
 
-def _reconstruction(path: Path) -> "pycolmap.Reconstruction":
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise UserError(f"reading COLMAP's model {path} takes pycolmap: pip install pycolmap") from error
-    _check_length(path / "images.bin")
-    try:
-        return pycolmap.Reconstruction(str(path))
-    except Exception as error:  # pycolmap turns COLMAP's checks into exceptions of many kinds
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise UserError(f"cannot read COLMAP's model {path}: {reason}") from error
-
-
-def _check_length(path: Path) -> None:
-    """Raises a UserError for an images.bin that is cut off: pycolmap would wait for a name's end for ever.
-
-    An image is 64 bytes (id, pose, camera), its name up to a 0, and 24 bytes for each of a number of points.
-    """
-    data = path.read_bytes() if path.is_file() else bytes(8)
-    try:
-        (images,), at = struct.unpack_from("<Q", data), 8
-        for _ in range(images):
-            at = data.index(0, at + 64) + 1
-            at += 8 + 24 * struct.unpack_from("<Q", data, at)[0]
-        complete = at <= len(data)
-    except (struct.error, ValueError):
-        complete = False
-    if not complete:
-        raise UserError(f"cannot read COLMAP's model {path.parent}: {path.name} is cut off")
-
-
-def _lens(camera: "pycolmap.Camera", name: str) -> Lens:
-    if camera.model_name not in PARAMETERS:
-        supported = ", ".join(PARAMETERS)
-        raise UserError(f"{name} has camera model {camera.model_name}, which is not supported: {supported} are")
-    model, positions = PARAMETERS[camera.model_name]
-    values = np.asarray(camera.params, float)[list(positions)].tolist()
+def _lens(camera: colmap_model.Camera, name: str, where: str) -> Lens:
+    if camera.model not in PARAMETERS:
+        if camera.model == "FULL_OPENCV" and not any(camera.parameters[9:]):
+            fx, fy, cx, cy, *distortion = camera.parameters[:9]
+            return Lens(camera.size, (fx, fy), (cx, cy), tuple(distortion), "BROWN")
+        raise UserError(
+            f"{name} has camera model {camera.model}, which is not supported: {', '.join(PARAMETERS)} are; make a copy "
+            f"without distortion: colmap image_undistorter {where} --output_path NEW_FOLDER"
+        )
+    model, positions = PARAMETERS[camera.model]
+    values = [camera.parameters[i] for i in positions]
     return Lens(
-        size=(camera.width, camera.height),
+        size=camera.size,
         focal=tuple(values[:2]),
         centre=tuple(values[2:4]),
         distortion=(*values[4:], 0.0, 0.0, 0.0, 0.0)[:4],

@@ -1,6 +1,7 @@
 """nerfstudio's and instant-ngp's transforms.json: one file, intrinsics for all frames or each, distortion."""
 
 import os
+import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,67 +9,95 @@ from typing import Any
 import numpy as np
 
 from jaxhw.errors import UserError
+from jaxhw.nerf.scenes.decoding import picture_size
 from jaxhw.nerf.scenes.frames import (
     OPENGL_TO_OPENCV,
     Capture,
+    Finder,
     Frame,
     Lens,
     existing,
     focal_from_angle,
-    picture_size,
+    listed,
+    missing,
     read_json,
 )
 
+FILE = "transforms.json"
 MODELS = {"SIMPLE_PINHOLE": "PINHOLE", "PERSPECTIVE": "OPENCV", "FISHEYE": "OPENCV_FISHEYE"}  # their other names
-SUFFIXES = ("", ".png", ".jpg", ".jpeg")  # Blender's and some of instant-ngp's files leave it out
+SPLITS = ("train", "val", "test")
 
 
 def matches(folder: Path) -> bool:
-    return (folder / "transforms.json").is_file()
+    return (folder / FILE).is_file()
 
 
 def read(folder: Path) -> Capture:
-    path = folder / "transforms.json"
+    path = folder / FILE
     content = read_json(path)
-    frames = read_frames(path, content)
+    frames, notes = read_frames(path, content)
     applied = np.eye(4)  # what nerfstudio did to COLMAP's frame
     try:
         applied[:3] = np.asarray(content.get("applied_transform", applied), float)[:3]
         applied[:3] *= float(content.get("applied_scale", 1.0))
-        return Capture(frames=frames, to_capture=np.linalg.inv(applied))
-    except (TypeError, ValueError, np.linalg.LinAlgError) as error:
+        return Capture(frames=frames, to_capture=np.linalg.inv(applied), notes=notes)
+    except (TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
         raise UserError(f"{path} has an applied_transform or applied_scale that is none: {error}") from error
 
 
-def read_frames(path: Path, content: Mapping[str, Any], split: str = "") -> list[Frame]:
-    """The frames of one transforms*.json whose pictures exist, sorted by name."""
+def read_frames(
+    path: Path, content: Mapping[str, Any], split: str = "", required: bool = True
+) -> tuple[list[Frame], tuple[str, ...]]:
+    """(the frames of one transforms*.json whose pictures exist, sorted by name; lines on what is not used).
+
+    Raises:
+      UserError: the file is damaged, or no picture exists though that is `required`.
+    """
     try:
         entries = sorted(content["frames"], key=lambda entry: entry["file_path"])
-        pictures = [_picture(path.parent / entry["file_path"]) for entry in entries]
-        splits = _named_splits(content)
-        frames = []
-        for i in existing(pictures, path):
-            entry, name = entries[i], os.path.relpath(pictures[i], path.parent)
-            pose = np.asarray(entry["transform_matrix"], float)[:3, :4]
-            if pose.shape != (3, 4):
-                raise ValueError(f"the transform_matrix of {name} is no 4 x 4 matrix")
-            pose = np.concatenate([pose[:, :3] @ OPENGL_TO_OPENCV, pose[:, 3:]], 1)
-            lens = _lens({**content, **entry}, pictures[i], name)
-            mask = path.parent / entry["mask_path"] if entry.get("mask_path") else None
-            part = split or splits.get(entry["file_path"], "")
-            frames.append(Frame(path=pictures[i], name=name, pose=pose, lens=lens, split=part, mask=mask))
+        find = Finder()
+        pictures = [find(path.parent, entry["file_path"]) for entry in entries]
+        splits, notes = _named_splits(path, content, entries)
+        there = existing(pictures, path, required)
+        frames = [_frame(path, content, entries[i], pictures[i], split, splits) for i in there]
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is not a transforms.json as nerfstudio and instant-ngp write it: {what}") from error
-    return frames
+    return frames, (*missing(pictures, there, path), *notes)
 
 
-def _picture(path: Path) -> Path:
-    return next((p for s in SUFFIXES if (p := path.with_name(path.name + s)).is_file()), path)
+def _frame(
+    path: Path, content: Mapping[str, Any], entry: Mapping[str, Any], picture: Path, split: str, splits: dict[str, str]
+) -> Frame:
+    values, name = {**content, **entry}, os.path.relpath(picture, path.parent)
+    pose = np.asarray(entry["transform_matrix"], float)[:3, :4]
+    if pose.shape != (3, 4):
+        raise ValueError(f"the transform_matrix of {name} is no 4 x 4 matrix")
+    pose = np.concatenate([pose[:, :3] @ OPENGL_TO_OPENCV, pose[:, 3:]], 1)
+    return Frame(
+        path=picture,
+        name=name,
+        pose=pose,
+        lens=_lens(values, picture, name),
+        split=split or splits.get(_plain(entry["file_path"]), ""),
+        mask=path.parent / values["mask_path"].replace("\\", "/") if values.get("mask_path") else None,
+    )
 
 
-def _named_splits(content: Mapping[str, Any]) -> dict[str, str]:
-    return {name: split for split in ("train", "val", "test") for name in content.get(f"{split}_filenames", ())}
+def _plain(name: str) -> str:
+    """A file's name however it is written: "./images\\a.png" is "images/a.png"."""
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+def _named_splits(
+    path: Path, content: Mapping[str, Any], entries: list[Mapping[str, Any]]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """({plain name: split}, a line on names that no frame has). Of several splits the last of `SPLITS` holds."""
+    splits = {_plain(name): split for split in SPLITS for name in content.get(f"{split}_filenames", ())}
+    unknown = sorted(splits.keys() - {_plain(entry["file_path"]) for entry in entries})
+    if not unknown:
+        return splits, ()
+    return splits, (f"{path}: its splits name {len(unknown)} files that none of its frames has: {listed(unknown)}",)
 
 
 def _lens(values: Mapping[str, Any], picture: Path, name: str) -> Lens:
@@ -88,6 +117,8 @@ def _lens(values: Mapping[str, Any], picture: Path, name: str) -> Lens:
         if p1 or p2:
             raise UserError(f"{name} has a fisheye camera with p1 and p2, which OPENCV_FISHEYE does not have")
         return Lens(size=size, focal=(fx, fy), centre=centre, distortion=(k1, k2, k3, k4), model=model)
-    if k3 or k4:
-        raise UserError(f"{name} has a {model} camera with k3 or k4: only k1, k2, p1 and p2 are supported")
+    if k4:
+        raise UserError(f"{name} has a {model} camera with k4: only k1, k2, k3, p1 and p2 are supported")
+    if k3:  # Metashape's, which is Brown's model of lens distortion with three radial terms
+        return Lens(size=size, focal=(fx, fy), centre=centre, distortion=(k1, k2, p1, p2, k3), model="BROWN")
     return Lens(size=size, focal=(fx, fy), centre=centre, distortion=(k1, k2, p1, p2), model=model)

@@ -162,6 +162,14 @@ def test_the_inner_cube_lies_around_the_origin_and_keeps_away_from_cameras(unbou
     np.testing.assert_allclose(half.box[1], 0.5 * np.abs(arc.pose[:, :, 3]).max(), rtol=1e-6)
 
 
+def test_a_camera_far_from_all_others_does_not_widen_the_inner_cube():
+    cameras = ring()
+    pose = np.array(cameras.pose)
+    pose[4, :, 3] *= 10
+    state = started(field(cameras.replace(pose=pose), unbounded=True, near=0.5, bounds=None)).model_state
+    np.testing.assert_allclose(state.box, [[-3.0] * 3, [3.0] * 3], rtol=1e-6)
+
+
 def test_the_coarse_stage_of_an_unbounded_scene_has_plain_colours_and_all_voxels_learn_alike(unbounded):
     f, variables = unbounded
     assert isinstance(variables.params, CoarseParams) and (variables.model_state.learning_rate == 1).all()

@@ -1,0 +1,96 @@
+"""Picture files: opened with one line for whatever is wrong, turned upright, 8 bits a channel; for both wings."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from jaxhw.errors import UserError
+
+T = TypeVar("T")
+
+# Pillow refuses to open pictures of more than 179 megapixels; here a JPEG may be read in reduced form first.
+MOST_PIXELS = 178_956_970
+Image.MAX_IMAGE_PIXELS = None
+
+HEIF = (".heic", ".heif")
+ORIENTATION = 0x0112  # EXIF's tag: 1 for an upright picture, 6 and 8 for quarter turns, 5 and 7 with a reflection
+TURNED = (5, 6, 7, 8)  # orientations whose upright picture has width and height exchanged
+TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_picture(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """What `use` makes of the opened file.
+
+    Raises:
+      UserError: it cannot be read, or is too large; the message names it.
+    """
+    try:
+        if path.suffix.lower() in HEIF and not register_heif():
+            raise ValueError("reading HEIC takes pillow-heif: pip install pillow-heif, or save it as JPEG")
+        with Image.open(path) as image:
+            _limit(image)
+            return use(image)
+    except Exception as error:  # a damaged file makes PIL raise nearly anything, from SyntaxError to struct.error
+        reason = " ".join((str(error) or type(error).__name__).split())
+        raise UserError(f"cannot read image {path}: {reason}") from error
+
+
+def _limit(image: Image.Image) -> None:
+    """Has a JPEG of too many pixels decoded at a half, a quarter or an eighth of its size; refuses other pictures."""
+    width, height = image.size
+    part = next((part for part in (1, 2, 4, 8) if width * height <= part**2 * MOST_PIXELS), 1)
+    if part > 1:
+        image.draft("RGB", (width // part, height // part))
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels, more than {MOST_PIXELS:,}: save it smaller")
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 where there is none, or broken EXIF, which says nothing of the pixels."""
+    value = 1
+    with contextlib.suppress(Exception):
+        value = image.getexif().get(ORIENTATION, 1)
+    return value if value in TO_UPRIGHT else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF orientation says, and nothing else of the EXIF read."""
+    turn = TO_UPRIGHT.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey keeps its upper 8 bits, where PIL's own conversion would clip; other pictures stay as they are.
+
+    Raises:
+      ValueError: the pixels are floating-point numbers, of which nothing says what is white.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    # 16-bit grey has the modes "I;16", with its byte orders, and "I", in which PIL holds some such files.
+    if not image.mode.startswith("I"):
+        return image
+    grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    return Image.fromarray((grey >> 8).astype(np.uint8))
+
+
+def register_heif() -> bool:
+    """Lets Pillow open HEIC files where pillow-heif is installed; returns whether it is."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
