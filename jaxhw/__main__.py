@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from jaxhw.errors import UserError, exit_code
 from jaxhw.process import restart_with_huge_pages
+from jaxhw.version import version
 
 COMMANDS = {
     "train": "train what a config describes (the same as python -m jaxhw.main)",
@@ -31,6 +32,7 @@ class _Parser(argparse.ArgumentParser):
 def run(argv: Sequence[str]) -> None:
     """Chooses the command by the first argument and gives it the others."""
     parser = _Parser(prog="jaxhw", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"jaxhw {version()}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="command")
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)

@@ -5,23 +5,29 @@ its experiment changes. The dictionary is locked: a misspelt key is an error the
 """
 
 import contextlib
-import difflib
 import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxhw import files, optim, options
+from jaxhw import files, hints, json_file, optim, options
 from jaxhw.errors import UserError
 
 USAGE = "%(prog)s --config=FILE[:VARIANT] [--config.KEY=VALUE ...]"
 FREE = ("mesh.", "checkpoint_every:", "data_dir:")  # keys of a run that no result depends on, as `claim` takes them
+# What every version has written into config.json, by the key that tells whose it is.
+_SCHEMAS = {
+    "task": {"task": str, "seed": int, "steps": int, "epochs": float, "batch_size": int, "dtype": str}
+    | {"log_every": int, "eval_every": int, "checkpoint_every": int, "optim": {"name": str, "lr": float}},
+    "space": {"run": {}, "metric": str, "space": [[object]]},
+    "bases": {"bases": {str: {}}, "runs": [[object]], "seeds": [int]},
+}
 COMMANDS = {"task": "train", "space": "sweep", "bases": "study"}  # by a key that only their configs have
 
 
@@ -55,6 +61,11 @@ def base(task: str) -> ConfigDict:
 def steps(config: ConfigDict, steps_per_epoch: float) -> int:
     """The length of a run, by its ``steps`` or ``epochs``; a UserError if it has none."""
     number = config.steps or round(config.epochs * steps_per_epoch)
+    if number < 1 and config.epochs and not config.steps:
+        raise UserError(
+            f"config.epochs={config.epochs:g} is not even half a step: an epoch has {steps_per_epoch:.3g} steps of "
+            f"batch_size={config.batch_size}; set it higher, or set config.steps"
+        )
     if number < 1:
         raise UserError("the run has no steps; set config.steps or config.epochs")
     return number
@@ -81,36 +92,57 @@ def parse(argv: Sequence[str], key: str = "", **strings: str) -> tuple[ConfigDic
     chosen = [argument for argument in argv if re.match(r"--?config(=|$)", argument)]
     file = chosen[-1].partition("=")[2].split(":")[0] if chosen else ""
     if not file:
-        raise UserError("no config given; choose one with --config=FILE, for example --config=configs/vit.py:digits")
+        stray = next((hints.argument(a, ()) for a in argv if a.split(":")[0].endswith(".py")), "")
+        raise UserError(f"no config given; {stray or 'choose one with --config=FILE, such as configs/vit.py:digits'}")
     if not os.path.isfile(file):
-        raise UserError(f"config file {file} does not exist")
+        raise UserError(f"config file {file} does not exist{hints.config_file(file)}")
     with _importable(Path(file).resolve().parent.parent):
         config = _parse(chosen, {})[0]
         if key and key not in config:
             use = next((f": use jaxhw {command}" for k, command in COMMANDS.items() if k in config), "")
             raise UserError(f"{file} is no config for jaxhw {COMMANDS[key]}{use}")
         _check_keys(config, argv)
-        return _parse(argv, strings)
+        return _parse(argv, strings, _leaves(config))
 
 
 def load(path: str | Path) -> ConfigDict:
     """Reads a workdir's ``config.json`` back.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: the file is missing or damaged, or holds no config.
     """
     path = Path(path)
+    advice = "the command that trained there writes it anew when it is deleted; otherwise choose another --workdir"
     try:
-        return _from_json(path.read_text())
+        saved = json_file.read(path, {}, advice)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent} is no workdir: it has no {path.name}") from None
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    try:
+        for key, schema in _SCHEMAS.items():
+            if key in saved or not saved:
+                json_file.check(saved, schema)
+        return ConfigDict(_tuples(saved)).lock()
+    except (ValueError, TypeError) as error:  # also of ConfigDict, for keys with dots in them
+        raise UserError(f"{path} is no config ({_line(error)}); {advice}") from None
 
 
 def dump(config: ConfigDict) -> str:
     """The text of ``config.json``, which :func:`load` reads."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def with_defaults(saved: ConfigDict, defaults: ConfigDict, path: Path) -> ConfigDict:
+    """A config read back from ``path``, with the defaults of options that are younger than it.
+
+    Raises:
+      UserError: it has options that this version does not have, or has with values of another type.
+    """
+    config = ConfigDict(defaults.to_dict()).lock()
+    try:
+        config.update(saved)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is of a version of jaxhw with other options ({_line(error)}): use that one") from None
+    return config
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
@@ -141,7 +173,10 @@ def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> No
     """
     path = workdir / "config.json"
     if path.exists():
-        differing = [line for line in differences(config, load(path)) if not line.startswith(ignore)]
+        saved = load(path)
+        if kind := next((COMMANDS[key] for key in COMMANDS if key in config and key not in saved), ""):
+            raise UserError(f"{path} is no config for jaxhw {kind}; choose another --workdir")
+        differing = [line for line in differences(config, saved) if not line.startswith(ignore)]
         if differing:
             raise UserError(f"{workdir} belongs to another config ({'; '.join(differing)}); choose another --workdir")
         return
@@ -154,11 +189,13 @@ def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
 
     Keys that only ours has do not count: options younger than the workdir do not make it another config's.
     """
-    here, there = _leaves(_from_json(dump(ours))), _leaves(theirs)
+    here, there = _leaves(ConfigDict(_tuples(json.loads(dump(ours))))), _leaves(theirs)
     return [f"{k}: {there[k]} there, {here.get(k)} here" for k in sorted(there) if here.get(k) != there[k]]
 
 
-def _parse(argv: Sequence[str], strings: dict[str, str]) -> tuple[ConfigDict, dict[str, str]]:
+def _parse(
+    argv: Sequence[str], strings: dict[str, str], known: Collection[str] = ()
+) -> tuple[ConfigDict, dict[str, str]]:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=list(argv))
     for name, default in strings.items():
@@ -168,12 +205,15 @@ def _parse(argv: Sequence[str], strings: dict[str, str]) -> tuple[ConfigDict, di
         config = values.config
     except UserError:
         raise
+    except flags.UnrecognizedFlagError as error:
+        written = next((a for a in argv if re.match(rf"--?{re.escape(error.flagname)}(=|$)", a)), f"--{error.flagname}")
+        raise UserError(f"unknown flag {written}; {hints.argument(written, known)}") from None
     except (flags.Error, AttributeError, TypeError, ValueError) as error:
         raise UserError(_line(error)) from None
     except (ImportError, KeyError, SyntaxError) as error:
         raise UserError(f"config file fails: {type(error).__name__}: {_line(error)}") from None
     if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}; options are written --config.key=value")
+        raise UserError(f"unexpected argument {rest[0]!r}; {hints.argument(rest[0], _leaves(config))}")
     return config.lock(), {name: values[name].value for name in strings}
 
 
@@ -213,9 +253,9 @@ def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
     for argument in argv:
         match = re.match(r"--?(?:no)?config\.([\w.]+)(?P<scalar>=[^{])?", argument)  # {...} may set a whole group
         if match and match[1] not in known:
-            close = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
-            hint = f"; did you mean config.{close[0]}?" if close else f"; its keys: {', '.join(sorted(config))}"
-            raise UserError(f"the config has no key config.{match[1]}{hint}")
+            meant = hints.key(match[1], known)
+            hint = f"did you mean {meant}?" if meant else f"its keys: {', '.join(sorted(config))}"
+            raise UserError(f"the config has no key config.{match[1]}; {hint}")
         if match and match[1] in groups and match["scalar"]:
             inner = ", ".join(f"config.{leaf}" for leaf in sorted(leaves) if leaf.startswith(f"{match[1]}."))
             raise UserError(f"config.{match[1]} is a group of keys, set one of them: {inner}")
@@ -234,10 +274,6 @@ def _leaves(config: ConfigDict, prefix: str = "") -> dict:
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
-
-
-def _from_json(text: str) -> ConfigDict:
-    return ConfigDict(_tuples(json.loads(text))).lock()
 
 
 def _tuples(value):

@@ -6,6 +6,10 @@ import re
 import sys
 from collections.abc import Callable
 
+from tqdm import tqdm
+
+from jaxhw import streams
+
 # What a full or forbidden disk says, through OSError or through the checkpoint writer's own errors.
 DISK = (
     "No space left on device",
@@ -17,8 +21,18 @@ DISK = (
 )
 
 
+_said: set[str] = set()  # by `warn`
+
+
 class UserError(Exception):
     """Bad input. Entry points print its single line after ``error:`` and exit with code 2."""
+
+
+def warn(line: str) -> None:
+    """Says on stderr, once a process, what is wrong and yet ends nothing."""
+    if line not in _said:
+        _said.add(line)
+        tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
 def exit_code(function: Callable[[], None]) -> int:
@@ -26,6 +40,11 @@ def exit_code(function: Callable[[], None]) -> int:
 
     Ctrl-C where nothing else takes it gives 130, as in a shell.
     """
+    with streams.lasting():
+        return _exit_code(function)
+
+
+def _exit_code(function: Callable[[], None]) -> int:
     try:
         function()
         return 0

@@ -1,7 +1,11 @@
 """Files that are complete or absent, and folders that can be made or are refused in one line."""
 
+import itertools
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 from jaxhw.errors import UserError
 
@@ -9,8 +13,24 @@ from jaxhw.errors import UserError
 def write(path: Path, text: str) -> None:
     """Writes a text file beside its name and renames it, so that a process that dies leaves the old one or the new."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write seeds of one study
-    partial.write_text(text)
+    partial.write_text(text, "utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
     partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file that is complete or absent; NaN, which JSON lacks, is an error of the caller's."""
+    write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def aside(path: Path) -> Path:
+    """A free name beside a damaged file or folder, for it to be kept under: ``damaged_NAME``, ``damaged_2_NAME``..."""
+    names = (f"damaged_{'' if number == 1 else f'{number}_'}{path.name}" for number in itertools.count(1))
+    return next(there for name in names if not (there := path.with_name(name)).exists())
+
+
+def keep_damaged(path: Path) -> Path:
+    """Copies a damaged file to a name of its own before it is written anew; returns where the copy lies."""
+    return Path(shutil.copyfile(path, aside(path)))
 
 
 def path(text: str) -> Path:

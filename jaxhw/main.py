@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> None:
     import jax
 
     from jaxhw import config as configs
-    from jaxhw import files, task, train
+    from jaxhw import files, joining, task, train
     from jaxhw import mesh as meshes
 
     set_up()
@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> None:
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
     workdir = files.path(rest["workdir"])
-    meshes.start_up()
+    joining.start_up()
     mesh = meshes.of_config(config)
     meshes.check_batch_size(config.batch_size, mesh)
     results = train.run(task.make(config, mesh), config, mesh, workdir)

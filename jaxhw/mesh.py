@@ -1,4 +1,4 @@
-"""Devices: the mesh that programs run on, where arrays lie on it, and start-up across processes."""
+"""Devices: the mesh that programs run on, and where arrays lie on it."""
 
 import contextlib
 import os
@@ -25,24 +25,6 @@ _RULES = Rule(
     ),
 )
 _divided = False  # whether `divide_cpu` has said what this process's CPU counts as
-
-
-def start_up() -> None:
-    """Joins the other processes when ``JAX_COORDINATOR_ADDRESS`` names their coordinator.
-
-    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say how many there are and which this is; on clusters that JAX
-    knows (SLURM, TPU pods, Kubernetes) they may be left out. Call before anything touches a device.
-    """
-    if not os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        return
-    count, index = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
-    jax.distributed.initialize(num_processes=count and int(count), process_id=index and int(index))
-
-
-def one_process(command: str) -> None:
-    """Raises a UserError where several processes are to share the work, which `command` does not."""
-    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        raise UserError(f"{command} runs in one process: unset JAX_COORDINATOR_ADDRESS")
 
 
 def make_mesh(data: int = -1, cpu_devices: int = 1) -> Mesh:

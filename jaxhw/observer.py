@@ -1,11 +1,11 @@
 """Who looks on while a run trains: progress for the terminal, a sweep that ends bad trials, a viewer."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
+from jaxhw import streams
 from jaxhw.state import Variables
 from jaxhw.task import Task
 
@@ -40,14 +40,11 @@ class Progress(Observer):
 
     def __init__(self, task: Task, batch_size: int, done: int, began: float):
         self.task, self.batch_size, self.began, self.started = task, batch_size, began, False
-        self.bar = tqdm(
-            total=task.steps * batch_size,
-            initial=done * batch_size,
-            unit=f" {task.unit}",
-            unit_scale=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-            dynamic_ncols=True,
-        )
+        counts = {"total": task.steps * batch_size, "initial": done * batch_size, "unit": f" {task.unit}"}
+        if streams.is_terminal():
+            self.bar = tqdm(**counts, unit_scale=True, mininterval=0.5, dynamic_ncols=True)
+        else:
+            self.bar = streams.Meter(**counts)
 
     def after_step(self, step: int, snapshot: Callable[[], Variables]) -> None:
         if not self.started:

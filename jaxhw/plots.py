@@ -1,7 +1,8 @@
 """Pictures of numbers: a run's curves, runs over each other, confusion matrices, sweeps.
 
 Every function writes one PNG through its own Figure: no pyplot, no global state, no display. Accuracies are fractions
-in [0, 1] in files and percent in pictures. Lines carry their names at their ends, in their colour.
+in [0, 1] in files and percent in pictures. Lines carry their names at their ends, in their colour. A picture is an
+ornament: one that cannot be drawn is a warning, and the run that it belongs to goes on.
 """
 
 import itertools
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from jaxhw import metrics
+from jaxhw.ornament import INK, drawn, plain
 
 Rows = Sequence[Mapping[str, Any]]  # the lines of a metrics.jsonl
 
@@ -28,24 +30,7 @@ SPLITS = {  # what a number's name begins with
     "test_": ("test", COLOURS[2]),
     "seen_": ("images learnt from", COLOURS[3]),
 }
-INK = "#444444"
 MOST_POINTS = 250  # on a line; a longer series is averaged over stretches
-STYLE = {
-    "font.size": 9,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.7,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "lines.linewidth": 1.6,
-    "lines.solid_capstyle": "round",
-}
 
 
 def curves(path: Path, out: Path, names: Sequence[str] = ("accuracy", "loss")) -> None:
@@ -60,7 +45,7 @@ def curves(path: Path, out: Path, names: Sequence[str] = ("accuracy", "loss")) -
     if not panels:
         return
     x = "epoch" if any("epoch" in row for row in rows) else "step"
-    with matplotlib.rc_context(STYLE):
+    with drawn(out):
         figure, places = _panels(len(panels))
         for axes, name in zip(places, panels, strict=True):
             lines = [(_points(rows, s + name, x), label, colour, "-") for s, (label, colour) in SPLITS.items()]
@@ -94,14 +79,15 @@ def compare(runs: Mapping[str, Rows], out: Path) -> list[Path]:
         for axis, suffix in ((x, ""), ("time", "_time")):
             lines, title = _compared(runs, name, axis)
             if lines:
-                with matplotlib.rc_context(STYLE):
+                picture = out / f"{name}{suffix}.png"
+                with drawn(picture):
                     room = 0.075 * max(len(label or "") for _, label, *_ in lines)  # inches
                     figure = Figure(figsize=(5.6 + room, 4.0), layout="constrained")
                     axes = figure.subplots()
                     _panel(axes, lines, axis, name)
-                    axes.set_title(title, color=INK, fontsize=9)
-                    _save(figure, out / f"{name}{suffix}.png")
-                written.append(out / f"{name}{suffix}.png")
+                    axes.set_title(plain(title), color=INK, fontsize=9)
+                    _save(figure, picture)
+                    written.append(picture)
     return written
 
 
@@ -115,14 +101,15 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: Path) -> No
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     c = len(share)
     side, size = (2.6 + 0.42 * c, 8) if c <= 20 else (10.5, 5.5 if c <= 120 else 8)
-    with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": size}):
+    with drawn(path), matplotlib.rc_context({"axes.grid": False, "font.size": size}):
         figure = Figure(figsize=(side, side * 0.92), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
         if c <= 120:
             turn = {"rotation": 90} if c > 20 else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-            axes.set_xticks(range(c), names, **turn)
-            axes.set_yticks(range(c), names)
+            labels = [plain(name) for name in names]
+            axes.set_xticks(range(c), labels, **turn)
+            axes.set_yticks(range(c), labels)
             axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         for i, j in np.argwhere(share >= 0.005) if c <= 20 else ():
@@ -146,7 +133,7 @@ def sweep(rows: Rows, keys: Sequence[str], metric: str, path: Path) -> None:
     if not rows:
         return
     best = rows[0]
-    with matplotlib.rc_context(STYLE):
+    with drawn(path):
         figure = Figure(figsize=(max(3.0 * len(keys), 3.6), 3.2), layout="constrained")
         for axes, key in zip(figure.subplots(1, len(keys), sharey=True, squeeze=False)[0], keys, strict=True):
             have = [row for row in rows if key in row]
@@ -154,9 +141,9 @@ def sweep(rows: Rows, keys: Sequence[str], metric: str, path: Path) -> None:
             axes.scatter(x, [row["value"] for row in have], s=22, color=COLOURS[0], alpha=0.7, linewidths=0)
             around = [at for at, row in zip(x, have, strict=True) if row is best]
             axes.scatter(around, [best["value"]] * len(around), s=70, facecolors="none", edgecolors=COLOURS[1])
-            axes.set_xlabel(key)
+            axes.set_xlabel(plain(key))
         first = figure.axes[0]
-        first.set_ylabel(metric)
+        first.set_ylabel(plain(metric))
         first.set_title(f"best: {best['value']:.4g}", color=COLOURS[1], fontsize=9)
         if "accuracy" in metric:
             first.yaxis.set_major_formatter(_percent)
@@ -165,7 +152,7 @@ def sweep(rows: Rows, keys: Sequence[str], metric: str, path: Path) -> None:
 
 def points(series: Mapping[str, Sequence[tuple[float, float, float]]], x: str, path: Path) -> None:
     """Numbers over x (on a logarithmic scale), each of the `series` a line through (x, mean, deviation)."""
-    with matplotlib.rc_context(STYLE):
+    with drawn(path):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes, ends = figure.subplots(), []
         axes.set_xscale("log")
@@ -176,7 +163,7 @@ def points(series: Mapping[str, Sequence[tuple[float, float, float]]], x: str, p
             xs, means, deviations = zip(*sorted(values), strict=True)
             axes.errorbar(xs, means, deviations, color=colour, marker="o", markersize=4, capsize=3)
             ends.append((xs[-1], means[-1], name, colour))
-        axes.set_xlabel(x)
+        axes.set_xlabel(plain(x))
         if all("accuracy" in name for name in series):
             axes.yaxis.set_major_formatter(_percent)
         _label(axes, ends)
@@ -188,7 +175,7 @@ def _abscissae(axes: Axes, values: Sequence[Any]) -> Sequence[float]:
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
     distinct = sorted(set(values), key=None if numbers else str)
     if not numbers or len(distinct) <= 6:
-        axes.set_xticks(range(len(distinct)), [f"{v:g}" if numbers else str(v) for v in distinct])
+        axes.set_xticks(range(len(distinct)), [f"{v:g}" if numbers else plain(str(v)) for v in distinct])
         axes.set_xlim(-0.5, len(distinct) - 0.5)
         return [distinct.index(v) for v in values]
     if distinct[0] > 0 and distinct[-1] > 10 * distinct[0]:
@@ -268,7 +255,7 @@ def _label(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     halo = [withStroke(linewidth=2.5, foreground="white")]
     for (x, _, label, colour), y in zip(ends, heights, strict=True):
         axes.annotate(
-            label, (x, y), (5, 0), textcoords="offset points",
+            plain(label), (x, y), (5, 0), textcoords="offset points",
             color=colour, va="center", annotation_clip=False, path_effects=halo, zorder=5,
         )  # fmt: skip
 

@@ -6,6 +6,8 @@ import platform
 import signal
 import sys
 
+import jax
+
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
@@ -21,8 +23,26 @@ def restart_with_huge_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+class Stopped(Exception):
+    """The process was asked to stop within something that the next start does again: an evaluation, or the finish."""
+
+
+_requests: list["StopRequest"] = []  # those that are listening
+
+
+def check_stop() -> None:
+    """Raises `Stopped` if the process has been asked to stop; to be called between the parts of a long evaluation.
+
+    Does nothing where several processes share the run: they agree on a stop where all of them meet.
+    """
+    if any(request.asked for request in _requests) and jax.process_count() == 1:
+        raise Stopped
+
+
 class StopRequest:
-    """Remembers SIGTERM and Ctrl-C, so that the loop can end between two steps. A second Ctrl-C ends at once.
+    """Remembers SIGTERM, Ctrl-C and a closed terminal, so that the loop can end between two steps.
+
+    A second Ctrl-C ends at once. Under ``nohup`` a closed terminal ends nothing.
 
     Attributes:
       asked: whether a signal has come.
@@ -33,12 +53,16 @@ class StopRequest:
 
     def __enter__(self):
         self._old = {}
-        for number in (signal.SIGTERM, signal.SIGINT):
+        _requests.append(self)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
                 self._old[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error):
+        _requests.remove(self)
         for number, handler in self._old.items():
             signal.signal(number, handler)
 

@@ -6,8 +6,9 @@ set, weights) is told in its row, and the study goes on; it is looked for again 
 """
 
 import itertools
-import json
 import math
+import os
+import zlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,35 +16,19 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, files, metrics, plots, task, train
+from jaxhw import checkpoint, files, json_file, lock, metrics, plots, task, train
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.process import StopRequest
+from jaxhw.study_config import check, default_config, is_point, source
+
+__all__ = ["check", "default_config", "drawn", "folder", "folders", "points", "read_view", "report", "run", "told"]
 
 LONGEST = 200  # characters of a reason in the table; it is printed whole
+_VIEW = {"columns": [str], "curves": [str], "points": [[object]], "x": str}  # study.json
+_VIEW |= {"runs": [{"run": str, "state": str, "seeds": {str: {str: object}}}]}
 Missing = dict[tuple[str, int], str]  # (run, seed) -> why it has no results
-
-
-def default_config(bases: Mapping[str, ConfigDict]) -> ConfigDict:
-    """A study over runs that are changes of ``bases``.
-
-    ``runs`` holds (name, base, ((key, value), ...)), each trained with every seed. A value "@NAME" is the workdir of
-    the run of that name, which stands before it, with the same seed.
-    """
-    return ConfigDict(
-        {
-            "bases": dict(bases),
-            "runs": (),
-            "seeds": (0,),
-            "columns": ("test_accuracy",),  # of the table
-            # the figures: curves over epochs of the runs named (all that have accuracies, if neither curves nor
-            # points are named) and, where there are points (x, run) or (x, run, line), the columns over x
-            "curves": (),
-            "points": (),
-            "x": "",  # the points' axis
-        }
-    ).lock()
 
 
 def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
@@ -59,6 +44,12 @@ def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
     runs = [entry for entry in config.runs if fnmatchcase(entry[0], only)]
     if not runs:
         raise UserError(f"no run is called {only!r}; the runs: {'; '.join(name for name, *_ in config.runs)}")
+    # Others may train other runs of it; each run has a lock of its own as well.
+    with lock.held(workdir, f"lock_{zlib.crc32(os.fsencode(only)):08x}.json"):
+        return _train_all(config, workdir, runs)
+
+
+def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[tuple]) -> bool:
     free = [f"bases.{base}.{key}" for base in config.bases for key in configs.FREE]
     configs.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
     meshes.divide_cpu(max(base.mesh.cpu_devices for base in config.bases.values()))
@@ -68,9 +59,10 @@ def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
             if stop.asked:
                 return False
             try:
-                _begin_anew(folder(workdir, name, seed))
+                there = folder(workdir, name, seed)
+                _begin_anew(there)
                 changed = _config(config.bases[base], dict(changes), workdir, name, seed, missing)
-                results = _train(changed, folder(workdir, name, seed), f"{name}, seed {seed}", stop)
+                results = _train(changed, there, f"{name}, seed {seed}", stop)
             except (UserError, OSError) as error:
                 missing[name, seed] = f"{'failed' if isinstance(error, train.Diverged) else 'not run'}: {error}"
                 print(f"{name}, seed {seed}: {missing[name, seed]}")
@@ -95,17 +87,40 @@ def report(config: ConfigDict, workdir: Path, missing: Missing) -> None:
     """Writes table.md, study.json and the figures from what there is; results that are not the config's don't count."""
     runs = []
     for name, *_ in config.runs:
-        results = _results(workdir, name, [seed for seed in config.seeds if (name, seed) not in missing])
+        results = _results(workdir, name, config.seeds, missing)
         state = _state(name, results, config.seeds, missing)
         seeds = {seed: {k: result.get(k) for k in config.columns} for seed, result in results.items()}
         runs.append({"run": name, "state": state, "seeds": seeds})
     view = {key: config[key] for key in ("columns", "curves", "points", "x")} | {"runs": runs}
-    files.write(workdir / "study.json", json.dumps(view, indent=2) + "\n")
+    files.write_json(workdir / "study.json", view)
     lines = [["run", *(column.replace("_", " ") for column in config.columns), "state"]]
     lines.append(["---"] * len(lines[0]))
     lines += [[r["run"], *(show(c, _values(r, c)) for c in config.columns), r["state"]] for r in runs]
-    (workdir / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    files.write(workdir / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
     _draw(view, workdir)
+
+
+def read_view(workdir: Path) -> dict[str, Any]:
+    """What a study's workdir holds in study.json; empty where it has none.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path, advice = workdir / "study.json", "the command that trains the study writes it anew after its next run"
+    try:
+        view = json_file.read(path, _VIEW, advice, nan_is_null=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    names = [row["run"] for row in view["runs"]]
+    seeds = [(seed, values) for row in view["runs"] for seed, values in row["seeds"].items()]
+    sound = (
+        all(is_point(point) and point[1] in names for point in view["points"])
+        and not any("/" in name or name == ".." for name in names)
+        and all(seed.isdecimal() and set(view["columns"]) <= values.keys() for seed, values in seeds)
+    )
+    if not sound:
+        raise UserError(f"{path} is damaged (its points, runs and columns do not go together); {advice}")
+    return view
 
 
 def show(column: str, values: list[float]) -> str:
@@ -160,18 +175,20 @@ def _config(
 ) -> ConfigDict:
     """One run's config; "@NAME" has become the workdir of that run."""
     for key, value in changes.items():
-        if source := _source(value):
-            done = (folder(workdir, source, seed) / "results.json").exists()
-            if (source, seed) in missing or not done:
-                raise UserError(f"it needs {source}, which has no results")
-            changes[key] = _spelt(folder(workdir, source, seed), key, folder(workdir, name, seed))
+        if needed := source(value):
+            done = (folder(workdir, needed, seed) / "results.json").exists()
+            if (needed, seed) in missing or not done:
+                raise UserError(f"it needs {needed}, which has no results")
+            changes[key] = _spelt(folder(workdir, needed, seed), key, folder(workdir, name, seed))
     return configs.changed(base, {**changes, "seed": seed})
 
 
 def _begin_anew(there: Path) -> None:
-    """Forgets the config of a run that was stopped before it had saved anything."""
-    if not (there / "results.json").exists() and not checkpoint.exists(there):
-        (there / "config.json").unlink(missing_ok=True)
+    """Forgets the config of a run that was stopped before it had saved anything; not of one that another trains."""
+    if (there / "config.json").exists() and not (there / "results.json").exists():
+        with lock.held(there):
+            if not checkpoint.exists(there):
+                (there / "config.json").unlink()
 
 
 def _spelt(source: Path, key: str, there: Path) -> str:
@@ -183,29 +200,31 @@ def _spelt(source: Path, key: str, there: Path) -> str:
 
 def _train(config: ConfigDict, there: Path, name: str, stop: StopRequest) -> dict[str, Any]:
     """One run's results; empty if it was stopped."""
-    if (there / "results.json").exists():
+    if results := metrics.results(there):
         configs.claim(there, config, ignore=configs.FREE)
-        return json.loads((there / "results.json").read_text())
+        return results
     print(f"{name}:")
     mesh = meshes.of_config(config)
     meshes.check_batch_size(config.batch_size, mesh)
     return train.run(task.make(config, mesh), config, mesh, there, stop=stop)
 
 
-def _source(value: Any) -> str:
-    """The run that a value "@NAME" names, else an empty string."""
-    return value[1:] if isinstance(value, str) and value.startswith("@") else ""
-
-
-def _results(workdir: Path, name: str, seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Seed -> results.json of the runs that are done."""
-    paths = {seed: folder(workdir, name, seed) / "results.json" for seed in seeds}
-    return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.exists()}
+def _results(workdir: Path, name: str, seeds: Sequence[int], missing: Missing) -> dict[int, dict[str, Any]]:
+    """Seed -> results.json of the runs that are done; what cannot be read is missing from here on."""
+    found = {}
+    for seed in seeds:
+        try:
+            results = {} if (name, seed) in missing else metrics.results(folder(workdir, name, seed))
+        except UserError as error:
+            missing[name, seed] = f"not run: {error}"
+        else:
+            found |= {seed: results} if results else {}
+    return found
 
 
 def _values(row: Mapping[str, Any], column: str) -> list[float]:
     """The numbers that a row of study.json's "runs" has in a column."""
-    return [values[column] for values in row["seeds"].values() if isinstance(values[column], (int, float))]
+    return [values[column] for values in row["seeds"].values() if metrics.is_number(values[column])]
 
 
 def told(results: Mapping[str, Any]) -> list[str]:
@@ -237,53 +256,3 @@ def _draw(view: Mapping[str, Any], workdir: Path) -> None:
     }
     if lines:
         plots.compare(lines, workdir)
-
-
-def check(config: ConfigDict) -> None:
-    """Raises a UserError for a study that contradicts itself."""
-    _check_forms(config)
-    seen: set[str] = set()
-    for name, base, changes in config.runs:
-        if base not in config.bases:
-            raise UserError(f"config.runs: {name} is a change of {base!r}; there are {', '.join(config.bases)}")
-        if name in seen or "/" in name:
-            raise UserError(f"config.runs: {name!r} is there twice or has a slash in its name")
-        configs.changed(config.bases[base], {k: "" if _source(v) else v for k, v in changes})
-        for source in filter(None, (_source(value) for _, value in changes)):
-            if source not in seen:
-                raise UserError(f"config.runs: {name} needs {source!r}, which does not stand before it")
-        seen.add(name)
-    for name in (*config.curves, *(point[1] for point in config.points)):
-        if name not in seen:
-            raise UserError(f"config.curves and config.points name {name!r}, which is no run")
-    if not config.runs or not config.seeds:
-        raise UserError("a study needs config.runs and config.seeds")
-
-
-def _check_forms(config: ConfigDict) -> None:
-    """Refuses entries of another form than ``default_config`` tells."""
-    forms = {
-        "runs": (_is_run, '("name", "base", (("key", value), ...))'),
-        "seeds": (lambda seed: isinstance(seed, int) and seed >= 0, "a whole number from 0"),
-        "columns": (lambda column: isinstance(column, str), "the name of a number in results.json"),
-        "curves": (lambda name: isinstance(name, str), "the name of a run"),
-        "points": (_is_point, '(x, "run") or (x, "run", "line") with x above 0'),
-    }
-    for key, (fits, form) in forms.items():
-        for entry in config[key]:
-            if not fits(entry):
-                raise UserError(f"config.{key}: {entry!r} is not {form}")
-
-
-def _is_run(entry: Any) -> bool:
-    match entry:
-        case [str(), str(), [*changes]]:
-            return all(isinstance(c, Sequence) and len(c) == 2 and isinstance(c[0], str) for c in changes)
-    return False
-
-
-def _is_point(entry: Any) -> bool:
-    match entry:
-        case [int() | float() as x, str()] | [int() | float() as x, str(), str()]:
-            return x > 0
-    return False

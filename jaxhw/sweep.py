@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
+from jaxhw import files, lock, plots, task, train
 from jaxhw import mesh as meshes
-from jaxhw import plots, task, train
 from jaxhw.errors import UserError
 from jaxhw.options import one_of, require
 from jaxhw.process import StopRequest
@@ -49,9 +49,14 @@ def run(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
     """Runs what is left of the trials, writes table and plot, trains the winner; False if it was asked to stop.
 
     Raises:
-      UserError: the sweep contradicts itself, or the workdir is another's; nothing has been written.
+      UserError: the sweep contradicts itself, or the workdir is another's or in use; nothing has been written.
     """
     _check(config, mesh)
+    with lock.held(workdir):
+        return _search(config, mesh, workdir)
+
+
+def _search(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
     configs.claim(workdir, config, ignore=("trials:", *(f"run.{key}" for key in configs.FREE)))
     study = _open(config, workdir)
     if _left(config, study) > 0 and (workdir / "winner").exists():
@@ -89,7 +94,8 @@ def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path, sto
     else:
         if not results:
             return False
-        tell(trial, results[config.metric])
+        value = results[config.metric]
+        tell(trial, math.nan if value is None else value)  # null: not finite, so that the trial has failed
     return True
 
 
@@ -204,7 +210,7 @@ def _report(config: ConfigDict, study: optuna.Study, workdir: Path) -> None:
         cells = [str(row["number"]), *(f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in keys)]
         cells += ["-" if row["value"] is None else f"{row['value']:.4f}", row["state"]]
         lines.append("| " + " | ".join(cells) + " |")
-    (workdir / "table.md").write_text("\n".join(lines) + "\n")
+    files.write(workdir / "table.md", "\n".join(lines) + "\n")
     plots.sweep(rows, keys, config.metric, workdir / "sweep.png")
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,14 +13,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, files, metrics, optim, start
+from jaxhw import checkpoint, files, json_file, lock, metrics, optim, start, version
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.observer import Observer, Progress
 from jaxhw.options import at_least, require
 from jaxhw.prefetch import Prefetcher
-from jaxhw.process import StopRequest
+from jaxhw.process import Stopped, StopRequest
 from jaxhw.start import Refused
 from jaxhw.state import Averages, TrainState
 from jaxhw.step import make_step
@@ -57,43 +56,50 @@ def run(
     Raises:
       Refused: the config's values do not go together; nothing has been written.
       Diverged: the loss or the weights are not finite.
-      UserError: the workdir belongs to another config, the disk is full.
+      UserError: the workdir belongs to another config, another process trains in it, the disk is full.
     """
     began = time.perf_counter()
     # What is wrong with the config or the weights to start from is found before anything is written.
     check(config, task)
     variables = start.variables(task, config, workdir)
-    # The workdir becomes this run's, or is found to be.
     first = jax.process_index() == 0
-    if first:
-        configs.claim(workdir, config, ignore=configs.FREE)
-    if (workdir / "results.json").exists():
-        return json.loads((workdir / "results.json").read_text())
-    if first:
-        task.describe(workdir)
-    # The state: new, or that of the newest checkpoint.
-    checkpoints = checkpoint.Checkpoints(workdir)
-    if checkpoints.latest() is None:
-        state = start.begin(task, config, mesh, variables)
-    else:
-        state = start.resume(task, config, mesh, checkpoints)
-    task.prepare(state.variables, workdir)
-    # Records go on where the checkpoint is, and so does the clock.
-    done = int(state.step)
-    writer = metrics.Writer(workdir, done) if first else metrics.Silent()
-    earlier = max(writer.elapsed, checkpoints.seconds())  # the last line may be older than the checkpoint
-    if first:
-        observers = (Progress(task, config.batch_size, done, began), *observers)
-    # The loop, and what it leaves.
     with contextlib.ExitStack() as closing:
+        # One process at a time trains in a workdir; in one that is finished nothing is written.
+        if first and not (workdir / "results.json").exists():
+            closing.enter_context(lock.held(workdir))
+        # The workdir becomes this run's, or is found to be.
+        if first:
+            configs.claim(workdir, config, ignore=configs.FREE)
+        if finished := metrics.results(workdir):
+            return finished
+        if first:
+            task.describe(workdir)
+        # The state: new, or that of the newest checkpoint.
+        checkpoints = checkpoint.Checkpoints(workdir)
+        if checkpoints.latest() is None:
+            state = start.begin(task, config, mesh, variables)
+        else:
+            state = start.resume(task, config, mesh, checkpoints)
+        stop = stop or closing.enter_context(StopRequest())
+        try:
+            task.prepare(state.variables, workdir)
+        except Stopped:
+            return {}
+        # Records go on where the checkpoint is, and so does the clock.
+        done = int(state.step)
+        writer = metrics.Writer(workdir, done) if first else metrics.Silent()
+        earlier = max(writer.elapsed, checkpoints.seconds())  # the last line may be older than the checkpoint
+        if first:
+            observers = (Progress(task, config.batch_size, done, began), *observers)
+        # The loop, and what it leaves.
         for closable in (checkpoints, writer, *observers):
             closing.callback(closable.close)
-        stop = stop or closing.enter_context(StopRequest())
         loop = _Loop(task, config, mesh, checkpoints, writer, observers, stop, began - earlier)
         state = loop.run(state, done)
         checkpoints.wait()
-        if int(state.step) == task.steps:
-            return _finish(loop, state, workdir)
+        if int(state.step) == task.steps and not loop.unevaluated:
+            with contextlib.suppress(Stopped):
+                return _finish(loop, state, workdir)
     if first:
         print(f"stopped at step {int(state.step)} of {task.steps}; the same command continues from there")
     return {}
@@ -126,11 +132,16 @@ class _Loop:
         self.checkpoint_every = self.config.checkpoint_every or epoch
         self.finite = jax.jit(self.task.finite)
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
+        self.unevaluated = False  # whether a stop has cut an evaluation short, which the next start does again
 
     def run(self, state: TrainState, first: int) -> TrainState:
         step = make_step(self.task, self.config, self.mesh)
         running: deque[jax.Array] = deque()
         self.logged_at, self.logged_step = time.perf_counter(), first
+        if first and self._due(first, self.eval_every) and not self.writer.evaluated:
+            self._evaluate(state, first)  # it was cut short
+            if self.unevaluated:
+                return state
         with Prefetcher(lambda i: meshes.put_rows(self.task.batch(i), self.mesh), first, self.task.steps) as batches:
             batches = iter(batches)
             for done in range(first + 1, self.task.steps + 1):
@@ -205,7 +216,11 @@ class _Loop:
     def _evaluate(self, state: TrainState, done: int) -> None:
         self._check_weights(state)
         started = time.perf_counter()
-        numbers = self.task.evaluate(state.variables, done)
+        try:
+            numbers = self.task.evaluate(state.variables, done)
+        except Stopped:
+            self.unevaluated = True
+            return
         self._write(done, numbers)
         for observer in self.observers:
             observer.after_evaluation(done, numbers)
@@ -250,9 +265,9 @@ def _finish(loop: _Loop, state: TrainState, workdir: Path) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - loop.began, 1),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "devices": f"{loop.mesh.size} x {jax.devices()[0].device_kind}",
-        "revision": metrics.revision(),
-        **task.finish(state.variables, workdir),
+        "revision": version.revision(),
+        **json_file.known(task.finish(state.variables, workdir)),
     }
     if jax.process_index() == 0:
-        files.write(workdir / "results.json", json.dumps(results, indent=2) + "\n")
+        files.write_json(workdir / "results.json", results)
     return results

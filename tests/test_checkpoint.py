@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -81,9 +82,111 @@ def test_errors_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no room for a checkpoint in .*; the last complete one is .*step_1$"):
         checkpoints.save(2, STATE)
     shutil.rmtree(tmp_path / "checkpoints" / "step_1" / "default" / "d")  # its numbers
-    with pytest.raises(UserError, match="step_1 cannot be restored") as caught:
+    with pytest.raises(UserError, match=r"step_1 is damaged \(default/d/\w+ is missing\); there is no older") as caught:
         Checkpoints(tmp_path).restore(whole(1))
     assert "\n" not in str(caught.value)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A workdir with two checkpoints, whose numbers are 1 and 2."""
+    workdir = tmp_path_factory.mktemp("two")
+    checkpoints = Checkpoints(workdir)
+    for step in (1, 2):
+        checkpoints.save(step, {**STATE, "params": {"w": jnp.full((64, 64), float(step))}}, 10.0 * step)
+    checkpoints.wait()
+    checkpoints.close()
+    return workdir
+
+
+def summed(step):
+    return [str(path.relative_to(step)) for path in sorted(step.rglob("*")) if path.is_file()]
+
+
+NEEDLESS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # written by Orbax when all else is complete
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[1]", b"\0" * 300], ids=["empty", "null", "list", "zeros"])
+def test_damaged_metadata_cost_the_clock_alone(two, tmp_path, capsys, content):
+    shutil.copytree(two, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "step_2" / "_CHECKPOINT_METADATA"
+    path.write_bytes(content)
+    checkpoints = Checkpoints(tmp_path / "run")
+    assert checkpoints.restore(whole(1))["params"]["w"][0, 0] == 2 and checkpoints.seconds() == 0
+    assert len(capsys.readouterr().err.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(two, tmp_path, capsys, damage):
+    """Whichever of its files it is; a lost checksums.json makes it one of an older version's."""
+    names = [name for name in summed(two / "checkpoints" / "step_2") if name not in NEEDLESS]
+    assert "checksums.json" in names and len(names) > 8
+    for name in names:
+        workdir = tmp_path / name.replace("/", "_")
+        shutil.copytree(two, workdir)
+        folder = workdir / "checkpoints"
+        damage(folder / "step_2" / name)
+        lost = (name, damage) == ("checksums.json", Path.unlink)
+        assert restore_variables(workdir, replicated(1)).params["w"][0, 0] == (2 if lost else 1)
+        assert summed(folder / "step_2") and len(capsys.readouterr().err.splitlines()) == (0 if lost else 1)
+        checkpoints = Checkpoints(workdir)
+        assert checkpoints.restore(whole(1), set_aside=True)["params"]["w"][0, 0] == (2 if lost else 1)
+        told = capsys.readouterr().err.splitlines()
+        assert (checkpoints.latest(), checkpoints.seconds()) == ((2, 20.0) if lost else (1, 10.0))
+        if not lost:
+            assert len(told) == 1 and told[0].startswith(f"warning: {folder / 'step_2'} is damaged (")
+            assert f"the older checkpoint {folder / 'step_1'} is read in its place" in told[0]
+            assert told[0].endswith("; the damaged one is kept as damaged_step_2")
+            assert (folder / "damaged_step_2").is_dir() and not (folder / "step_2").exists()
+            checkpoints.save(2, STATE)
+            checkpoints.wait()
+            assert Checkpoints(workdir).latest() == 2
+        checkpoints.close()
+
+
+def test_older_versions_checkpoints_have_no_checksums(two, tmp_path, capsys):
+    """They are read as they are; of one that cannot be, the one before is, or one line says that there is none."""
+    shutil.copytree(two, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    for step in (1, 2):
+        (folder / f"step_{step}" / "checksums.json").unlink()
+    assert restore_variables(tmp_path / "run", replicated(1)).params["w"][0, 0] == 2
+    for path in (folder / "step_2" / "default").rglob("*"):
+        if path.is_file():
+            cut(path)
+    assert restore_variables(tmp_path / "run", replicated(1)).params["w"][0, 0] == 1
+    assert "step_2 cannot be restored (" in capsys.readouterr().err
+    shutil.rmtree(folder / "step_1" / "default")
+    with pytest.raises(
+        UserError, match=r"step_2 cannot be restored \(.*no older checkpoint that is sound: move"
+    ) as caught:
+        restore_variables(tmp_path / "run", replicated(1))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_damage_is_not_set_aside(two, tmp_path):
+    """A layout that cannot be, files of another user."""
+    shutil.copytree(two, tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run")
+
+    def refuse(shapes):
+        raise UserError("config.mesh.layout is none")
+
+    with pytest.raises(UserError, match=r"layout is none"):
+        checkpoints.restore(refuse, set_aside=True)
+    with pytest.raises(UserError, match="step_2 cannot be restored"):
+        checkpoints.restore(lambda shapes: {}, set_aside=True)
+    assert checkpoints.latest() == 2 and not list((tmp_path / "run" / "checkpoints").glob("damaged*"))
 
 
 def test_variables_come_on_the_devices_asked_for(tmp_path):

@@ -181,6 +181,16 @@ def test_a_run_with_another_source_is_refused_and_its_old_results_do_not_count(a
     assert rows(again)["twice"] == ["-", "not run: it needs after first, which has no results"]
 
 
+def test_damaged_results_are_a_row_too(again):
+    """Of a run that the command does not even come to."""
+    path = study.folder(again, "after first", 1) / "results.json"
+    path.write_text('{"test_accuracy": ')
+    assert study.run(study_config(), again, "first")
+    score, why = rows(again)["after first"]
+    assert score.endswith(" %") and "; not run: " in why and "results.json is damaged (line 1" in why
+    assert list(saved(again)["after first"]) == ["0"]
+
+
 def test_what_cannot_be_read_is_a_row_too(tmp_path):
     runs = (("unreadable", "short", (("validation", 0.6),)),)
     assert study.run(study_config(runs=runs, seeds=(0,)), tmp_path)

@@ -2,12 +2,13 @@ import json
 import os
 import signal
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhw import checkpoint, metrics, start, train
+from jaxhw import checkpoint, metrics, process, start, train, version
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.state import Variables
@@ -115,9 +116,25 @@ def test_lines_after_the_last_checkpoint_are_written_once(whole, tmp_path):
     assert without_clock(lines) == without_clock(whole[2])
 
 
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(whole, tmp_path, capsys):
+    """They are trained again, and the run ends as the undisturbed one does, bit for bit."""
+    run(tmp_path, type("Stop", (Signalled,), {"at": 20}), optim={"ema": 0.9})
+    numbers = next(path for path in (tmp_path / "checkpoints" / "step_20" / "default" / "d").iterdir())
+    data = bytearray(numbers.read_bytes())
+    data[-1] ^= 1
+    numbers.write_bytes(data)
+    capsys.readouterr()
+    _, lines = run(tmp_path, optim={"ema": 0.9})
+    told = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert len(told) == 1 and "step_20 is damaged" in told[0] and "step_18 is read in its place" in told[0]
+    assert without_clock(lines) == without_clock(whole[2])
+    assert_same(final_state(tmp_path), final_state(whole[0]))
+    assert (tmp_path / "checkpoints" / "damaged_step_20").is_dir()
+
+
 def test_a_finished_run_is_left_alone(whole, monkeypatch):
     workdir, results, lines = whole
-    monkeypatch.setattr(metrics, "revision", lambda: "that of another day")
+    monkeypatch.setattr(version, "revision", lambda: "that of another day")
     again, lines_again = run(workdir, optim={"ema": 0.9})
     assert lines_again == lines and again == results
     assert json.loads((workdir / "results.json").read_text()) == results
@@ -319,6 +336,66 @@ def test_what_follows_the_parameters_sees_them_updated():
         seen.append(np.asarray(state.params["w"]))
     np.testing.assert_allclose(state.model_state["mean"], np.mean(seen, 0), rtol=1e-6)
     assert float(state.model_state["seen"]) == 3
+
+
+@flax.struct.dataclass
+class Weights:
+    w: jax.Array
+
+
+def test_types_that_a_checkpoint_would_lose_are_refused_before_the_first_step(tmp_path):
+    """Else the run would train to its end, and nothing could read what it has learnt."""
+
+    class Typed(Toy):
+        def init(self, rng):
+            return Variables(Weights(jax.random.normal(rng, (4,))), {"seen": jnp.zeros(())})
+
+        def loss(self, params, model_state, batch, context):
+            return super().loss({"w": params.w}, model_state, batch, context)
+
+        def evaluate(self, variables, step):
+            return super().evaluate(Variables({"w": variables.params.w}, {}), step)
+
+    class Restored(Typed):
+        def from_saved(self, saved):
+            return Variables(Weights(**saved.params), saved.model_state)
+
+    with pytest.raises(TypeError, match=r"Typed\.from_saved must give back the types"):
+        run(tmp_path / "lost", Typed)
+    assert not (tmp_path / "lost").exists()
+    assert run(tmp_path / "kept", type("Stop", (Signalled, Restored), {"at": 8}))[0] == {}
+    assert run(tmp_path / "kept", Restored)[0]["val_error"] == run(tmp_path / "whole", Restored)[0]["val_error"]
+
+
+class Slow(Toy):
+    """Evaluates in parts, as tasks do; asks itself to stop between two of them, once for each step of ``at``."""
+
+    at: tuple[int, ...] = ()
+    asked: set
+
+    def evaluate(self, variables, step):
+        for part in range(3):
+            process.check_stop()
+            if part == 1 and step in self.at and step not in self.asked:
+                self.asked.add(step)
+                os.kill(os.getpid(), signal.SIGTERM)
+        return super().evaluate(variables, step)
+
+    def finish(self, variables, workdir):
+        return {**self.evaluate(variables, 1000), "finished": True}
+
+
+@pytest.mark.parametrize("at", [(8,), (30,), (1000,), (4, 30, 1000)], ids=str)
+def test_a_stop_cuts_an_evaluation_or_the_finish_short_and_the_next_start_does_it_again(whole, tmp_path, at):
+    """Evaluations come every 4 steps and at the last; 1000 is that of the finish."""
+    kind = type("Slow", (Slow,), {"at": at, "asked": set()})
+    for stop in at:
+        results, lines = run(tmp_path, kind, optim={"ema": 0.9})
+        assert results == {} and all(line["step"] <= stop for line in lines)
+        assert int(final_state(tmp_path)["step"]) == min(stop, 30)
+    results, lines = run(tmp_path, kind, optim={"ema": 0.9})
+    assert results["finished"] and results["val_error"] == whole[1]["val_error"]
+    assert without_clock(lines) == without_clock(whole[2])
 
 
 class Looking(train.Observer):

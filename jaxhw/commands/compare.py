@@ -9,12 +9,11 @@ and points.png if the study has points.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxhw import files, metrics, plots, study
+from jaxhw import files, json_file, metrics, plots, study
 from jaxhw.errors import UserError
 
 
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     entries, points, axes = {}, {}, {}
     folders = _names(args.runs)
     for name, folder in folders.items():
-        view = _json(folder / "study.json")
+        view = study.read_view(folder)
         found = _of_study(folder, view) if view else {name: _entry([folder])}
         if not any(entry.facts["steps"] for entry in found.values()):
             raise UserError(f"{folder} holds no numbers to compare: no metrics.jsonl with lines, no results")
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if points:
         pictures.append(args.out / "points.png")
         plots.points(points, " or ".join(axes), pictures[-1])
-    (args.out / "table.md").write_text(table)
+    files.write(args.out / "table.md", table)
     print(table)
     print("written: " + ", ".join(str(path) for path in [args.out / "table.md", *pictures]))
 
@@ -85,18 +84,18 @@ def _entry(seeds: list[Path]) -> Entry:
     return Entry(study.mean_lines(each), known)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _config(folder: Path) -> dict[str, Any]:
+    """What the table says of a run's config; of whatever version it is."""
+    schema = {"seed?": int, "dataset?": str}
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        return json_file.read(folder / "config.json", schema, "compare the other runs without it")
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError:
-        raise UserError(f"{path} is damaged: it is not JSON") from None
 
 
 def _facts(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the table says of a workdir; numbers that its files don't hold are None."""
-    config, results = _json(folder / "config.json"), _json(folder / "results.json")
+    config, results = _config(folder), metrics.results(folder)
     last = rows[-1] if rows else {}
 
     def during(name: str) -> list[float]:
@@ -115,7 +114,8 @@ def _facts(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     for split in ("val", "test"):
         facts[f"{split}_best"] = max(during(f"{split}_accuracy"), default=None)
         for key, number in (("final", f"{split}_accuracy"), ("knn", f"{split}_knn_accuracy")):
-            facts[f"{split}_{key}"] = results.get(number, (during(number) or [None])[-1])
+            final = results.get(number, (during(number) or [None])[-1])
+            facts[f"{split}_{key}"] = final if metrics.is_number(final) else None
     return facts
 
 

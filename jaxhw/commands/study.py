@@ -10,8 +10,7 @@ jaxhw study --config=configs/study_size.py --workdir=runs/size --only="* 1 of 16
 import argparse
 
 from jaxhw import config as configs
-from jaxhw import files, study
-from jaxhw import mesh as meshes
+from jaxhw import files, joining, study
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
 
@@ -28,11 +27,11 @@ def run(args: argparse.Namespace) -> None:
     config, rest = configs.parse(args.flags, "bases", workdir="", only="*")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the study goes with --workdir=DIR")
-    meshes.one_process("jaxhw study")
+    joining.one_process("jaxhw study")
     set_up()
     workdir = files.path(rest["workdir"])
     if not study.run(config, workdir, rest["only"]):
         print("stopped; the same command continues")
         return
     pictures = ", ".join(str(path) for path in sorted(workdir.glob("*.png")))
-    print(f"{(workdir / 'table.md').read_text()}table: {workdir / 'table.md'}\npictures: {pictures or 'none'}")
+    print(f"{(workdir / 'table.md').read_text('utf-8')}table: {workdir / 'table.md'}\npictures: {pictures or 'none'}")
