@@ -78,6 +78,23 @@ def test_what_results_say_of_themselves_is_in_the_table(tmp_path, capsys):
     assert cells((tmp_path / "out" / "table.md").read_text())[0]["state"] == "done; collapsed"
 
 
+def test_what_is_no_number_is_not_in_the_table(tmp_path, capsys):
+    """Of results that somebody changed, or that are not known."""
+    for name, accuracy in (("text", "high"), ("unknown", None), ("huge", 1e300), ("list", [1])):
+        folder = workdir(tmp_path / name, results={"seed": 0, "test_accuracy": accuracy})
+        code, _, err = compare(capsys, folder, f"--out={tmp_path / 'out'}")
+        assert code == 0 and not err
+        assert "test, final" not in cells((tmp_path / "out" / "table.md").read_text())[0]
+
+
+def test_a_damaged_file_is_one_line(tmp_path, capsys):
+    for name in ("config.json", "results.json"):
+        folder = workdir(tmp_path / name, results={"seed": 0})
+        (tmp_path / name / name).write_text('{"seed": "0"}')
+        code, _, err = compare(capsys, folder, f"--out={tmp_path / 'out'}")
+        assert code == 2 and len(err.splitlines()) == 1 and "is damaged (seed must be a whole number)" in err
+
+
 def test_out_must_be_a_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, _, err = compare(capsys, workdir(tmp_path / "vit"), f"--out={tmp_path / 'file'}")

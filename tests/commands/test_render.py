@@ -53,7 +53,7 @@ def test_both_videos_have_all_frames(run, tmp_path, capsys):
 @pytest.mark.parametrize("option", ["--scale=1000", "--path=PATH"])
 def test_pictures_beyond_the_formats_limit(run, tmp_path, capsys, option):
     stop = {"camera_to_world": np.eye(4).tolist(), "fov": 50}
-    content = {"camera_type": "perspective", "render_width": 10**9, "render_height": 16, "camera_path": [stop]}
+    content = {"camera_type": "perspective", "render_width": 10**6, "render_height": 16, "camera_path": [stop]}
     (tmp_path / "path.json").write_text(json.dumps(content))
     option = option.replace("PATH", str(tmp_path / "path.json"))
     assert main(["render", "--workdir=none", f"--out={tmp_path / 'out'}", option]) == 2

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow_datasets.core import decode
 from tensorflow_datasets.proto import tf_example_pb2
-from tqdm import tqdm
 
+from jaxhw import streams
 from jaxhw.errors import UserError
 from jaxhw.vision.data.images import LazyImages, fit, fit_all, fits
 
@@ -178,7 +178,8 @@ def read_records(
         images = np.empty(lazy.shape, np.uint8) if in_memory else lazy
         labels = np.empty(len(source), np.int32)
         # One pass in chunks, the images of each decoded by all threads at once.
-        for start in tqdm(range(0, len(source), CHUNK), f"reading {builder.name} {split}", delay=3, leave=False):
+        starts = range(0, len(source), CHUNK)
+        for start in streams.bar(starts, f"reading {builder.name} {split}", len(starts), f"{CHUNK} records"):
             rows = np.arange(start, min(start + CHUNK, len(source)))
             records = [parse(record) for record in source.__getitems__(rows.tolist())]
             labels[rows] = [features[label_key].int64_list.value[0] for features in records]

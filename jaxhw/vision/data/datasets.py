@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,11 +20,16 @@ from PIL import Image
 
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, defaults, option, read, require
-from jaxhw.vision.data.folder import common_size, find_domains, find_images, load_domains, load_folder
+from jaxhw.vision.data.folder import (
+    common_size,
+    find_domains,
+    find_images,
+    load_domains,
+    load_folder,
+    validation_folder,
+)
 from jaxhw.vision.data.images import LazyImages, fit
 from jaxhw.vision.data.splits import split_validation
-
-FOLDERS = {"folder": load_folder, "domains": load_domains}
 
 __all__ = ["Dataset", "Options", "describe", "load", "split_validation"]
 
@@ -98,7 +102,8 @@ def load(
         spec: `tfds:NAME`, `folder:DIR`, `domains:DIR` or `digits`.
         split: "train" or "test". A `tfds:` set without a test split gives its validation split as "test", and takes
             the names of its other splits too ("unlabelled"). `digits`, `domains:` and a `folder:` without train/ and
-            test/ have a fifth of each class (of each domain) cut for testing, always the same one (seed 0).
+            test/ have a fifth of each class (of each domain) cut for testing, always the same one (seed 0); of these
+            "all" is both parts. A `folder:` with val/ beside train/ and test/ has that as "val".
         image_size: pixels a side: the shorter side is resized to it, the centre cropped. None keeps the images' own
             size, which must then be one square for all. Give the test split the train split's.
         data_dir: where `tfds:` sets lie; $TFDS_DATA_DIR or ~/tensorflow_datasets when None.
@@ -116,17 +121,21 @@ def load(
         from jaxhw.vision.data import catalogue  # imports TFDS, which takes half a second
 
         images, labels, names = catalogue.load_tfds(where, split, image_size, data_dir, memory_limit)
-    elif (kind in FOLDERS and where) or spec == "digits":
-        if split not in ("train", "test"):
+    elif kind in KINDS and bool(where) == (kind != "digits"):
+        if split not in ("train", "test", "all") and not (split == "val" and has_validation(spec)):
             raise UserError(f"{spec} has the splits train and test, not {split}")
-        images, labels, names = (
-            FOLDERS[kind](where, split, image_size, memory_limit) if where else load_digits(split, image_size)
-        )
+        images, labels, names = KINDS[kind](where, split, image_size, memory_limit)
     else:
         raise UserError(
             f'unknown dataset "{spec}": use tfds:NAME (such as tfds:cifar100), folder:DIR, domains:DIR or digits'
         )
     return Dataset(labels, names, images.shape[1], images, np.arange(len(labels)))
+
+
+def has_validation(spec: str) -> bool:
+    """Whether a set has a validation split of its own: a folder with val/ beside train/ and test/."""
+    kind, _, where = spec.partition(":")
+    return kind == "folder" and validation_folder(where) is not None
 
 
 def describe(spec: str, image_size: int | None = None, data_dir: str | None = None) -> tuple[list[str], int]:
@@ -140,19 +149,28 @@ def describe(spec: str, image_size: int | None = None, data_dir: str | None = No
         from jaxhw.vision.data import catalogue
 
         return catalogue.describe(where, image_size, data_dir)
-    if kind in FOLDERS and where:
-        find = find_domains(where, "train") if kind == "domains" else find_images(Path(where).expanduser(), "train")
-        paths, _, names = find
-        return names, image_size or common_size(paths)
-    return load(spec, "train", image_size).names, image_size or 8
+    if kind in FINDERS and where:
+        files = FINDERS[kind](where, "train")
+        return files.names, image_size or common_size(files.paths)
+    loaded = load(spec, "train", image_size)
+    return loaded.names, loaded.image_size
 
 
-def load_digits(split: str, image_size: int | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def load_digits(
+    where: str, split: str, image_size: int | None, memory_limit: int | None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """scikit-learn's digits: grey levels 0..16 spread over 0..255, three equal channels."""
     from sklearn import datasets as sklearn_datasets  # slow to import
 
     digits = sklearn_datasets.load_digits()
-    kept = split_validation(digits.target, 0.2, seed=0)[0 if split == "train" else 1]
+    kept = np.arange(len(digits.target))
+    if split != "all":
+        kept = split_validation(digits.target, 0.2, seed=0)[0 if split == "train" else 1]
     grey = np.round(digits.images[kept] * (255 / 16)).astype(np.uint8)
     images = np.stack([fit(Image.fromarray(image), image_size or 8) for image in grey])
     return images, digits.target[kept].astype(np.int32), [str(name) for name in digits.target_names]
+
+
+# Where the name of a set begins with one of these, (where, split, image size, memory limit) -> (images, labels, names).
+KINDS = {"folder": load_folder, "domains": load_domains, "digits": load_digits}
+FINDERS = {"folder": find_images, "domains": find_domains}  # what they find without decoding it

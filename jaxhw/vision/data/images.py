@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
+
+from jaxhw import streams
+from jaxhw.decoding import to_8_bits, upright
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -18,13 +20,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: the pixels are floating-point numbers, of which nothing says what is white.
     """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
-    image = ImageOps.exif_transpose(image)
-    # 16-bit grey has the modes "I;16", with its byte orders, and "I", in which PIL holds some such files.
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray((grey >> 8).astype(np.uint8))
+    image = to_8_bits(upright(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -65,7 +61,7 @@ class LazyImages:
             out[slot] = self._decode(index)
 
         done = decoding_pool().map(put, range(len(indices)), indices)
-        for _ in tqdm(done, "preparing images", len(indices), delay=3, leave=False):
+        for _ in streams.bar(done, "preparing images", len(indices), "image"):
             pass
         return out
 

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxhw import mesh as meshes
+from jaxhw.process import check_stop
 from jaxhw.vision.data import loader
 from jaxhw.vision.data.datasets import Dataset
 
@@ -31,6 +32,7 @@ class Extractor:
         # Each process decodes its own rows of a batch; all get all features. Batches compute while later ones load.
         mine, parts = meshes.my_rows(self.batch_size), []
         for indices, mask in loader.padded_batches(len(dataset), self.batch_size):
+            check_stop()
             images = meshes.put_rows(dataset.take(indices[mine]), self.mesh)
             parts.append((self._features(variables, images), mask))
         return np.concatenate([np.asarray(part)[mask] for part, mask in parts])

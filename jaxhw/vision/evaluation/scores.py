@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxhw import mesh as meshes
+from jaxhw.process import check_stop
 from jaxhw.vision.data import loader
 from jaxhw.vision.data.datasets import Dataset
 
@@ -74,6 +75,7 @@ class Evaluator:
         """The scores of exactly every image: those that fill the last batch up are masked."""
         rows, sums = meshes.my_rows(self.batch_size), self._zero
         for indices, mask in loader.padded_batches(len(dataset.labels), self.batch_size):
+            check_stop()
             mine = indices[rows]
             batch = {"image": dataset.take(mine), "label": dataset.labels[mine], "mask": mask[rows]}
             sums = self._add(variables, sums, meshes.put_rows(batch, self.mesh))

@@ -4,6 +4,7 @@ At every evaluation: the k-nearest-neighbour accuracy, the numbers of :mod:`jaxh
 features have collapsed, and a picture of images beside their nearest neighbours.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 from PIL import Image
 from tqdm import tqdm
 
+from jaxhw import ornament
 from jaxhw.vision.data.datasets import Dataset
 from jaxhw.vision.evaluation import knn
 from jaxhw.vision.evaluation.features import Extractor
@@ -23,6 +25,7 @@ from jaxhw.vision.ssl import monitors
 
 PyTree = Any
 IMAGES = 1024  # of which the monitors' numbers are computed
+LEAST = 16  # images below which they say nothing: of a few, features may well lie together without a collapse
 SHOWN = (8, 10)  # images and neighbours in the picture
 
 
@@ -88,7 +91,10 @@ class FeatureMonitor:
         self.extract_projections = Extractor(functions.projections, batch_size, mesh)
 
     def __call__(self, variables: PyTree) -> dict[str, float]:
-        """The queries' kNN accuracy and the monitors' numbers, under val_, or seen_ if nothing is held out."""
+        """The queries' kNN accuracy and the monitors' numbers, under val_, or seen_ if nothing is held out.
+
+        The monitors' numbers are NaN, not known, where there are fewer than `LEAST` queries.
+        """
         # Collapse, alignment and uniformity, which need no labels, of the first queries.
         queries, bank = self.extract(variables, self.sets.queries), self.extract(variables, self.sets.bank)
         numbers = {
@@ -97,7 +103,8 @@ class FeatureMonitor:
             "alignment": monitors.alignment(self.extract_views(variables, self.few)),
             "uniformity": monitors.uniformity(queries[:IMAGES]),
         }
-        numbers = {self.prefix + name: float(value) for name, value in numbers.items()}
+        known = len(self.few) >= LEAST
+        numbers = {self.prefix + name: float(value) if known else math.nan for name, value in numbers.items()}
         # With labels, the share of queries that their neighbours classify correctly.
         if self.sets.labelled:
             accuracy = self._accuracy(bank, self.sets.bank.labels, queries, self.sets.queries.labels)
@@ -110,9 +117,10 @@ class FeatureMonitor:
                 self.draw_neighbours(bank, queries[: SHOWN[0]])
         return numbers
 
-    def collapsed(self, numbers: dict[str, float]) -> bool:
-        """Whether the features of all images, or their projections, are nearly the same."""
-        return min(self._spreads(numbers)) < monitors.COLLAPSED
+    def collapsed(self, numbers: dict[str, float]) -> bool | None:
+        """Whether the features of all images, or their projections, are nearly the same; None if that is not known."""
+        least = min(self._spreads(numbers))
+        return None if math.isnan(least) else least < monitors.COLLAPSED
 
     def _spreads(self, numbers: dict[str, float]) -> tuple[float, float]:
         return numbers[f"{self.prefix}feature_std"], numbers[f"{self.prefix}projection_std"]
@@ -132,7 +140,9 @@ class FeatureMonitor:
         rows = [
             np.concatenate([image[None], self.sets.bank.take(row)]) for image, row in zip(images, near, strict=True)
         ]
-        image_rows(np.stack(rows), self.folder / "neighbours.png")
+        path = self.folder / "neighbours.png"
+        with ornament.drawn(path):
+            image_rows(np.stack(rows), path)
 
 
 def image_rows(rows: np.ndarray, path: Path) -> None:

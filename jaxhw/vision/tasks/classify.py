@@ -3,8 +3,8 @@
 Shapes: b images [b, h, w, 3] of c classes, logits [b, c].
 """
 
-import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
-from jaxhw import files, plots
+from jaxhw import files, json_file, plots
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, below, defaults, option
@@ -183,6 +183,7 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
     """(training set, {"val", "test"} as far as the config wants them).
 
     The validation split is cut from the fraction of the training set that is used at all: no label beyond it is seen.
+    A folder with val/ beside train/ and test/ brings its own, unless ``config.validation`` asks for another.
 
     Raises:
       UserError: as ``datasets.load`` does; a set has fewer than two classes or images without a label.
@@ -191,12 +192,15 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
     where, held_out = config.data_dir or None, {}
     train = datasets.load(config.dataset, "train", config.image_size or None, where)
     if len(train.names) < 2:
-        raise UserError(f"config.dataset={config.dataset} has only one class, {train.names[0]}; at least 2 are needed")
+        has = f"only one class, {train.names[0]}" if train.names else "no class folders, and so no labels"
+        raise UserError(f"config.dataset={config.dataset} has {has}; at least 2 classes are needed")
     if config.fraction != 1:
         train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
     if config.validation:
         kept, cut = datasets.split_validation(train.labels, config.validation, config.seed)
         train, held_out["val"] = train.subset(kept), train.subset(cut)
+    elif datasets.has_validation(config.dataset):
+        held_out["val"] = datasets.load(config.dataset, "val", train.image_size, where)
     # The test split has the training images' size, even where that is the set's own.
     if config.test:
         held_out["test"] = datasets.load(config.dataset, "test", train.image_size, where)
@@ -218,35 +222,44 @@ def resized(config: ConfigDict, image_size: int) -> ConfigDict:
 
 def write_labels(workdir: Path, names: list[str], image_size: int) -> None:
     """Writes labels.json, the mapping from labels to classes; :func:`read_labels` reads it."""
-    files.write(workdir / "labels.json", json.dumps({"names": names, "image_size": image_size}, indent=2) + "\n")
+    files.write_json(workdir / "labels.json", {"names": names, "image_size": image_size})
 
 
-def read_config(workdir: Path) -> ConfigDict:
-    """A classification run's config.json; options younger than the run have their defaults."""
-    saved = configs.load(workdir / "config.json")
-    if saved.get("task") != "classify":
-        raise UserError(f"{workdir} is no workdir of a classification run: its task is {saved.get('task')}")
-    config = default_config(saved.model.name)
-    config.update(saved)
-    return config
+def read_config(workdir: Path, defaults: Mapping[str, Callable[[str], ConfigDict]] | None = None) -> ConfigDict:
+    """A run's config.json; options younger than the run have their defaults.
+
+    Args:
+      defaults: the tasks that it may be of, each with its ``default_config``; classification where there are none.
+
+    Raises:
+      UserError: it is missing or damaged, of another task or of a version with other options.
+    """
+    path, defaults = workdir / "config.json", defaults or {"classify": default_config}
+    saved = configs.load(path)
+    if (task := saved.get("task")) not in defaults:
+        raise UserError(f"{workdir} is no workdir of a classification run: its task is {task}")
+    name = saved.get("model", {}).get("name") if isinstance(saved.get("model"), ConfigDict) else None
+    if not isinstance(name, str):
+        raise UserError(f"{path} names no model (model.name)")
+    return configs.with_defaults(saved, defaults[task](name), path)
 
 
 def read_labels(workdir: Path) -> dict[str, Any]:
     """A run's labels.json: ``names`` of the classes in order, ``image_size`` in pixels."""
+    path, advice = workdir / "labels.json", "the command that trained the run writes it again"
     try:
-        return json.loads((workdir / "labels.json").read_text())
-    except FileNotFoundError:
+        labels = json_file.read(path, {"names": [str], "image_size": int}, advice)
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{workdir} is no workdir of a classification run: it has no labels.json") from None
-    except ValueError:
-        raise UserError(
-            f"{workdir / 'labels.json'} is damaged: the command that trained the run writes it again"
-        ) from None
+    if len(set(labels["names"])) < max(2, len(labels["names"])) or not 1 <= labels["image_size"] <= 2**15:
+        raise UserError(f"{path} is damaged (it needs two different names or more, and a size of images); {advice}")
+    return labels
 
 
 def save_scores(scores: Scores, names: list[str], folder: Path, split: str) -> None:
-    """Writes ``{split}_confusion.png`` and ``{split}_classes.json`` (class -> accuracy, best first; null: no image)."""
-    plots.confusion_matrix(scores.confusion, names, folder / f"{split}_confusion.png")
+    """Writes ``{split}_classes.json`` (class -> accuracy, best first; null: no image) and ``{split}_confusion.png``."""
     pairs = zip(names, scores.per_class().tolist(), strict=True)
     classes = {name: None if math.isnan(accuracy) else accuracy for name, accuracy in pairs}
     classes = dict(sorted(classes.items(), key=lambda pair: -1 if pair[1] is None else pair[1], reverse=True))
-    files.write(folder / f"{split}_classes.json", json.dumps(classes, indent=2) + "\n")
+    files.write_json(folder / f"{split}_classes.json", classes)
+    plots.confusion_matrix(scores.confusion, names, folder / f"{split}_confusion.png")

@@ -83,7 +83,7 @@ class Linear(Task):
         self.extract = Extractor(self.encoder.features, config.batch_size, mesh)
         self.steps_per_epoch = len(self.train) / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
-        self.grid = np.array(list(itertools.product(config.rates, config.l2)), np.float32)  # [g, 2]
+        self.grid = grid(config)
         self.data: dict[str, np.ndarray] = {}
 
     def init(self, rng: jax.Array) -> Variables:
@@ -119,11 +119,7 @@ class Linear(Task):
             if jax.process_index() == 0:
                 _write(path, found)
         self.data = found
-        # Standardise all splits by the training images; a feature that never changes stays 0.
-        mean, deviation = found["train"].mean(0), found["train"].std(0)
-        if not self.config.standardise:
-            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
-        deviation[deviation == 0] = 1
+        mean, deviation = standardisation(found["train"], self.config.standardise)
         self.inputs = {name: (x - mean) / deviation for name, x in found.items()}
 
     def batch(self, step: int) -> PyTree:
@@ -200,6 +196,28 @@ class Linear(Task):
         bank, queries, o = self.data["train"], self.data[split], self.options
         labels = self.splits[split].labels
         return knn.accuracy(bank, self.train.labels, queries, labels, o.knn_k, o.knn_temperature)
+
+
+def grid(config: ConfigDict) -> np.ndarray:
+    """[g, 2] the learning rate and the L2 penalty of each head."""
+    return np.array(list(itertools.product(config.rates, config.l2)), np.float32)
+
+
+def standardisation(features: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(mean [d], deviation [d]) of the training images' features [n, d], by which those of all splits are standardised.
+
+    A feature that never changes stays 0.
+    """
+    mean, deviation = features.mean(0), features.std(0)
+    if not wanted:
+        return np.zeros_like(mean), np.ones_like(deviation)
+    deviation[deviation == 0] = 1
+    return mean, deviation
+
+
+def read_features(workdir: Path) -> dict[str, np.ndarray] | None:
+    """The features [n, d] of each split that a run has left, if it has."""
+    return _read(workdir / "features.npz")
 
 
 def _losses(head: PyTree, x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:

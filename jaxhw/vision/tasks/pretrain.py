@@ -28,6 +28,7 @@ from jaxhw.vision.models.networks import Networks
 from jaxhw.vision.ssl import methods, monitors
 from jaxhw.vision.ssl.feature_monitor import IMAGES, FeatureMonitor, Functions, Sets
 from jaxhw.vision.ssl.methods.base import Outputs
+from jaxhw.vision.weights import sources
 
 PyTree = Any
 TARGET = ("backbone", "projector")  # what a target network averages
@@ -119,6 +120,16 @@ class Pretrain(Task):
         if self.method.target:
             state["target"] = {name: params[name] for name in TARGET}
         return Variables(params, state)
+
+    def init_from(self, shapes: Variables) -> PyTree:
+        """The backbone of another run or file; projector and predictor start anew, as they belong to a method."""
+        config, stats = self.config, shapes.model_state["batch_stats"].get("backbone", {})
+        like = {"params": shapes.params["backbone"], "batch_stats": stats}
+        found = sources.load(config.init_from, like, config.normalise, config.model.get("heads"))
+        state = {"batch_stats": {"backbone": found["batch_stats"]}} if stats else {}
+        if self.method.target:  # which begins where the online network does
+            state["target"] = {"backbone": found["params"]}
+        return {"params": {"backbone": found["params"]}, "model_state": state}
 
     @staticmethod
     def backbone(variables: Variables) -> PyTree:

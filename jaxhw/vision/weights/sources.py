@@ -1,6 +1,5 @@
 """Weights from elsewhere for a model to start from: other runs, PyTorch's files, the Hugging Face hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
+from jaxhw import metrics
 from jaxhw import task as tasks
 from jaxhw.checkpoint import restore_variables
 from jaxhw.errors import UserError
@@ -41,8 +41,10 @@ def load(source: str, like: Mapping, normalise: str | None = None, heads: int | 
     kind, _, name = source.partition(":")
     if kind == "torch" and name:
         state = torch_file.read(Path(name).expanduser())
+        _tell_heads(source, heads)
     elif kind == "hf" and name:
         state = torch_file.read(_download(name))
+        _tell_heads(source, heads)
     else:
         workdir = Path(source).expanduser()
         if workdir.is_file():
@@ -88,9 +90,17 @@ def fit(state: State, like: Mapping, source: str) -> dict:
     # A ViT's class token and position embedding are brought to the shapes wanted; all else must have them.
     state = _fit_tokens(state, wanted, source)
     if difference := _difference(_shapes(state), wanted):
-        raise UserError(f"{source} does not fit config.model: {difference}")
+        held = ", ".join(list(state)[:4])
+        raise UserError(f"{source} does not fit config.model: {difference}; it holds {len(state)} tensors: {held}, ...")
     _print(f"init_from {source}: {len(wanted)} tensors{about_head}")
     return torch_names.from_torch(state, like)
+
+
+def _tell_heads(source: str, heads: int | None) -> None:
+    """Says what a file of weights does not: 3 heads of 64 have the tensors of 6 heads of 32."""
+    if heads is not None:
+        how = f"read as config.model.heads={heads}"
+        _print(f"init_from {source}: the file does not say how many attention heads it has; {how}")
 
 
 def _wanted_shapes(like: Mapping) -> Shapes:
@@ -173,8 +183,7 @@ def _check_same(workdir: Path, ours: Mapping) -> None:
 
 def _warn_of_collapse(workdir: Path) -> None:
     """Prints a warning if a finished run's features are nearly the same for all images, and so of no use."""
-    results = workdir / "results.json"
-    if results.exists() and json.loads(results.read_text()).get("collapsed"):
+    if metrics.results(workdir).get("collapsed"):
         _print(f"init_from {workdir}: that run has collapsed; its features tell images apart hardly or not at all")
 
 

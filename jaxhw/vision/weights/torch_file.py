@@ -34,8 +34,11 @@ STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights
+# Under which training scripts keep the weights beside others; DINO's teacher is what its authors evaluate.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "teacher")
 PREFIXES = ("module.", "model.", "_orig_mod.")  # of (Distributed)DataParallel, Lightning, torch.compile
+SUBMODELS = ("encoder_q.", "backbone.", "encoder.")  # of MoCo, DINO and Lightning's examples: what is evaluated
+COUNTERS = ("n_averaged",)  # of averaged models, beside their weights
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files began before PyTorch 1.6: a pickled number
 BIG_ENDIAN = "was written by a big-endian machine: load and save it again on another"
 
@@ -43,34 +46,56 @@ BIG_ENDIAN = "was written by a big-endian machine: load and save it again on ano
 def read(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state_dict by name, from a .safetensors file or one of torch.save (any other suffix).
 
-    A state_dict inside {"state_dict": ...} or {"model": ...} is found; prefixes that wrappers of a model put before all
-    names ("module.", "model.", "_orig_mod.") are dropped.
+    A state_dict inside {"state_dict": ...} and the like is found, whatever else lies beside it; prefixes that wrappers
+    of a model put before all names ("module.", "model.", "_orig_mod.") are dropped. Of several networks in one
+    state_dict the one that is evaluated is taken ("encoder_q." of MoCo), and the others are named in a printed line.
 
     Raises:
-        UserError: the file is missing or damaged, or holds more than tensors.
+        UserError: the file is missing or damaged, or its state_dict holds more than tensors of finite numbers.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
         state = safetensors.numpy.load_file(path) if path.suffix == ".safetensors" else _state_dict(_unpickle(path))
-    except UserError as error:
-        raise UserError(f"{path} {error}") from None
+    except UserError as error:  # which may quote the file, line breaks and all
+        raise UserError(f"{path} {' '.join(str(error).split())}") from None
     except Exception as error:  # damaged bytes make a pickle or a zip file raise nearly anything
         reason = (str(error) or type(error).__name__).split("\n")[0]
         raise UserError(f"{path} is damaged or no file of weights: {reason}") from None
+    state = _submodel({name: value for name, value in state.items() if name not in COUNTERS}, path)
+    for name, value in state.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise UserError(f"{path}: {name} holds numbers that are not finite: its training had diverged")
+    return state
+
+
+def _submodel(state: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """The network of a state_dict, without what wrappers put before its names; says which, if there are more."""
     while prefix := next((p for p in PREFIXES if state and all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return dict(state)
+    chosen = next((p for p in SUBMODELS if any(name.startswith(p) for name in state)), None)
+    if chosen is None:
+        return state
+    left_out = dict.fromkeys(name.split(".")[0] for name in state if not name.startswith(chosen))
+    print(f"{path}: taking {chosen.rstrip('.')}" + (f", leaving out {', '.join(left_out)}" if left_out else ""))
+    return _submodel({name.removeprefix(chosen): v for name, v in state.items() if name.startswith(chosen)}, path)
 
 
 def _state_dict(found: Any) -> Mapping[str, np.ndarray]:
     """The state_dict in what a file holds; a UserError where there is none, or one with more than tensors."""
-    # Training scripts wrap it: {"state_dict": ...}.
-    if isinstance(found, Mapping):
-        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
+    # Training scripts wrap it, with an optimiser's state and options beside it: {"state_dict": ..., "args": ...}.
+    while isinstance(found, Mapping):
+        inner = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
+        if inner is None:
+            break
+        found = inner
+    if isinstance(found, _Other):
+        raise UserError(found.refusal)
     if not isinstance(found, Mapping):
         raise UserError("holds no state_dict")
     for name, value in found.items():
+        if isinstance(value, _Other):
+            raise UserError(value.refusal)
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
             raise UserError(f"holds {name!r}, which is no tensor: save model.state_dict() alone")
     return found
@@ -133,6 +158,28 @@ class _Storage:
     array: np.ndarray  # [n]
 
 
+class _Other:
+    """What a pickle makes of anything that is no tensor (options, times, numpy's numbers): it does nothing.
+
+    It stands for the call as for the result, and nothing of the file's is run.
+    """
+
+    what = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_Other":
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any): ...
+
+    def ignore(self, *args: Any) -> None: ...
+
+    __setitem__ = append = extend = add = ignore
+
+    @property
+    def refusal(self) -> str:
+        return f"holds a {self.what}; only tensors are read: save model.state_dict() alone"
+
+
 class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can be made to fill the memory
     """``storage``: (dtype, key, number of elements) -> the array [n] of that key."""
 
@@ -145,7 +192,7 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can 
         self.storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a function or class that the pickle names; a UserError for all that tensors do not need."""
+        """What stands for a function or class that the pickle names; an inert one for all that tensors do not need."""
         if module == "torch" and name in STORAGES:
             return _Type(name)
         known = {
@@ -154,9 +201,8 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: C's memo can 
             "torch._utils._rebuild_tensor_v2": _tensor,
             "torch._utils._rebuild_parameter": lambda data, *_: data,
         }
-        if f"{module}.{name}" not in known:
-            raise UserError(f"holds a {module}.{name}; only tensors are read: save model.state_dict() alone")
-        return known[f"{module}.{name}"]
+        what = f"{module}.{name}"
+        return known.get(what) or type("Other", (_Other,), {"what": what})
 
     def persistent_load(self, pid: Any) -> _Storage:
         """The storage that the pickle refers to by ("storage", type, key, device, number of elements)."""

@@ -1,13 +1,17 @@
 """Class folders of every kind of image, the digits, and cutting validation splits."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from jaxhw import decoding
 from jaxhw.errors import UserError
 from jaxhw.vision.data.datasets import load, split_validation
+from jaxhw.vision.tasks import classify
 
 RED = (255, 0, 0)
 
@@ -29,7 +33,7 @@ def one_image(tmp_path, image, file="a.png", **options):
     """What `folder:` makes of one image: the train split of a set whose every file is that image."""
     for i in range(5):
         path = tmp_path / "only" / f"{i}{file}"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, **options)
     return load(f"folder:{tmp_path}", "train", image_size=8).take([0])[0]
 
@@ -197,6 +201,28 @@ def test_exif_orientation(tmp_path):
     np.testing.assert_allclose(pixels, upright, atol=3)
 
 
+def test_broken_exif_beside_sound_pixels(tmp_path):
+    """Orientation 6 with a resolution stored as text: turned. Bytes that are no EXIF: as it is."""
+    upright = np.zeros((8, 8, 3), np.uint8)
+    upright[:4] = 255
+    tags = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI4s", 0x011A, 2, 3, b"72")
+    exif = b"Exif\x00\x00" + struct.pack(">2sHIH", b"MM", 42, 8, 2) + tags + bytes(4)
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright)))
+    turned = one_image(tmp_path / "text", stored, "a.jpg", exif=exif, quality=100, subsampling=0)
+    np.testing.assert_allclose(turned, upright, atol=3)
+    broken = b"Exif\x00\x00MM\x00*\xff\xff\xff\xff"
+    same = one_image(tmp_path / "broken", Image.fromarray(upright), "a.jpg", exif=broken, quality=100, subsampling=0)
+    np.testing.assert_allclose(same, upright, atol=3)
+
+
+def test_pictures_of_too_many_pixels_are_read_reduced_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 64 * 64)
+    red = Image.new("RGB", (512, 512), RED)
+    np.testing.assert_allclose(one_image(tmp_path / "jpeg", red, "a.jpg"), np.broadcast_to(RED, (8, 8, 3)), atol=3)
+    with pytest.raises(UserError, match=r"cannot read image .*: it has 512 x 512 pixels, more than 4,096: save"):
+        one_image(tmp_path / "png", red)
+
+
 def test_formats(tmp_path):
     for i, suffix in enumerate([".png", ".JPG", ".jpeg", ".webp", ".bmp", ".gif", ".tiff"]):
         path = tmp_path / "red" / f"{i}{suffix}"
@@ -213,11 +239,6 @@ def bad_folders():
 
     def empty(root):
         root.mkdir()
-        return "no class folders"
-
-    def loose_images(root):
-        root.mkdir()
-        Image.new("RGB", (8, 8)).save(root / "a.png")
         return "no class folders"
 
     def empty_class(root):
@@ -246,7 +267,7 @@ def bad_folders():
     def other_classes(root):
         fill(root / "train", ["a", "b"])
         fill(root / "test", ["a", "c"])
-        return "same class folders: b, c are in only one"
+        return r"has class folders that .*folder's training set lacks: c \(1 in all\)"
 
     def varying(root):
         fill(root, ["a", "b"])
@@ -263,6 +284,65 @@ def bad_folders():
         return "both sides need some"
 
     return [value for value in locals().values() if callable(value)]
+
+
+def test_every_file_that_is_read_counts_and_the_others_are_told(tmp_path, capsys):
+    """Whatever it is called, however deep it lies; notes and hidden files are no pictures."""
+    fill(tmp_path, ["a", "b"], count=5)
+    picture = Image.new("RGB", (8, 8), RED)
+    for name in ("x.jfif", "y.JPE", "sub/deeper/z.png"):
+        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "a" / name, "JPEG")
+    picture.save(tmp_path / "a" / "no_suffix", "PNG")
+    for name in ("notes.txt", "Thumbs.db", "c.heic"):
+        (tmp_path / "b" / name).write_bytes(b"no picture")
+    (tmp_path / "b" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "README").write_text("about this set")
+    train, test = (load(f"folder:{tmp_path}", split) for split in ("train", "test"))
+    assert len(train) + len(test) == 14
+    told = capsys.readouterr().err.splitlines()
+    heic = "1 HEIC, which takes `pip install pillow-heif`, 1 beside the class folders, 2 no picture"
+    assert told == [
+        f"folder:{tmp_path}, {split}: {n} images, 2 classes; 4 files left out ({heic})"
+        for split, n in (("train", len(train)), ("test", len(test)))
+    ]
+
+
+def test_labels_come_from_the_training_set_and_the_test_set_may_lack_classes(tmp_path, capsys):
+    fill(tmp_path / "Train", ["a", "b", "c"])
+    fill(tmp_path / "TEST", ["a", "c"])
+    train, test = (load(f"folder:{tmp_path}", split) for split in ("train", "test"))
+    assert train.names == test.names == ["a", "b", "c"] and set(test.labels) == {0, 2}
+    assert "3 classes; none of b\n" in capsys.readouterr().err
+
+
+def test_val_beside_train_and_test_is_the_validation_split(tmp_path):
+    for part, count in (("train", 9), ("val", 3), ("test", 4)):
+        fill(tmp_path / part, ["a", "b"], count)
+    config = classify.default_config("vit")
+    config.dataset = f"folder:{tmp_path}"
+    train, splits = classify.load_splits(config)
+    sizes = {"train": len(train)} | {name: len(split) for name, split in splits.items()}
+    assert sizes == {"train": 18, "val": 6, "test": 8}
+    config.validation = 0.5
+    train, splits = classify.load_splits(config)
+    assert len(train) == len(splits["val"]) == 9
+    (tmp_path / "test").rename(tmp_path / "other")
+    with pytest.raises(UserError, match="has the splits train and test, not val"):
+        load(f"folder:{tmp_path}", "val")
+
+
+def test_a_folder_of_pictures_alone_is_a_set_without_labels(tmp_path):
+    fill(tmp_path, ["only"])
+    dataset = load(f"folder:{tmp_path / 'only'}", "train")
+    assert dataset.names == [] and (dataset.labels == -1).all() and len(dataset) > 1
+
+
+def test_a_link_that_leads_back_up_is_followed_once(tmp_path):
+    fill(tmp_path, ["a", "b"])
+    (tmp_path / "a" / "again").symlink_to(tmp_path / "a", target_is_directory=True)
+    count = len(list((tmp_path / "a").glob("*.png"))) + len(list((tmp_path / "b").glob("*.png")))
+    assert sum(len(load(f"folder:{tmp_path}", split)) for split in ("train", "test")) == count
 
 
 @pytest.mark.parametrize("spoil", bad_folders(), ids=lambda spoil: spoil.__name__)

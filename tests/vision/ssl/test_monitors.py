@@ -33,9 +33,9 @@ def test_spread_is_one_for_even_directions_and_zero_for_one():
     assert float(monitors.spread(np.ones((10, 16)) * np.arange(1, 11)[:, None])) == pytest.approx(0, abs=1e-6)
 
 
-def monitor_of(features, folder=None, labelled=True):
+def monitor_of(features, folder=None, labelled=True, queries=100):
     digits = datasets.load("digits", "train")
-    sets = Sets(digits.subset(np.arange(300)), digits.subset(np.arange(300, 400)), labelled)
+    sets = Sets(digits.subset(np.arange(300)), digits.subset(np.arange(300, 300 + queries)), labelled)
     draw = views.pipeline({**views.SIMCLR, "jitter_probability": 0.0, "blur": (0.0,)}, 2)
     project = lambda variables, z: variables.get("scale", 1) * z + 1
     monitor = FeatureMonitor(Functions(features, project, draw), sets, knn.Options(20, 0.1), 64, meshes.make_mesh(1))
@@ -65,6 +65,16 @@ def test_collapse_is_said_in_one_line(capsys):
     warning = capsys.readouterr().out.strip()
     assert warning.startswith("collapsed: all images have nearly the same features or projections")
     assert "\n" not in warning
+
+
+@pytest.mark.parametrize(("queries", "verdict"), [(1, None), (15, None), (16, True)])
+def test_few_images_give_no_verdict(capsys, queries, verdict):
+    """The features of one image vary by nothing, whatever the network."""
+    monitor, _ = monitor_of(lambda variables, images: 1 + 0 * images[..., 0].reshape(len(images), -1), queries=queries)
+    numbers = monitor({})
+    assert monitor.collapsed(numbers) is verdict and ("collapsed" in capsys.readouterr().out) == bool(verdict)
+    known = [name for name, value in numbers.items() if np.isfinite(value)]
+    assert known == (["val_knn_accuracy"] if verdict is None else list(numbers))
 
 
 def test_a_vector_of_zeros_is_no_nan():

@@ -104,7 +104,7 @@ def test_another_architecture_is_one_line_and_writes_nothing(tmp_path):
     config = config_of(init_from=str(tmp_path / "source"))
     source(tmp_path / "source", config)
     config.model.width = 24
-    message = r"^[^\n]*source does not fit config.model: cls_token is \[1, 16\] there, \[1, 24\] here$"
+    message = r"^[^\n]*source does not fit config.model: cls_token is \[1, 16\] there, \[1, 24\] here; it holds 32 .*$"
     with pytest.raises(UserError, match=message):
         run(tmp_path / "run", config)
     config.init_from = str(tmp_path / "nowhere")

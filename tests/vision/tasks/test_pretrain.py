@@ -6,7 +6,7 @@ import pytest
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import metrics, train
+from jaxhw import metrics, start, train
 from jaxhw.checkpoint import restore_variables
 from jaxhw.errors import UserError
 from jaxhw.observer import Observer
@@ -182,3 +182,19 @@ def test_parts_of_the_batch_must_divide_it():
     config.update({"steps": 1, "batch_size": 32, "model": {"norm_groups": 3}})
     with pytest.raises(UserError, match=r"config\.model\.norm_groups=3 must divide config\.batch_size=32"):
         Pretrain(config, meshes.make_mesh(1))
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol"])
+def test_pre_training_starts_from_another_run_s_backbone(whole, tmp_path, method, capsys):
+    """With heads of its own, and a target network that begins where the online network does."""
+    config = config_of(method, init_from=str(whole[0]))
+    task = Pretrain(config, meshes.make_mesh(1))
+    begun = start.variables(task, config, tmp_path)
+    theirs = restore_variables(whole[0], meshes.replicated(meshes.make_mesh(1)))
+    jax.tree.map(np.testing.assert_array_equal, begun.params["backbone"], theirs.params["backbone"])
+    fresh = task.init(jax.random.split(jax.random.key(0))[0]).params["projector"]
+    jax.tree.map(np.testing.assert_array_equal, begun.params["projector"], fresh)
+    if method == "byol":
+        target = begun.model_state["target"]
+        jax.tree.map(np.testing.assert_array_equal, target["backbone"], begun.params["backbone"])
+    assert f"init_from {whole[0]}: " in capsys.readouterr().out

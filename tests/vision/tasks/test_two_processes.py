@@ -8,9 +8,9 @@ from tests import processes
 
 RUN = """
 from pathlib import Path
-from jaxhw import mesh as meshes, task, train
+from jaxhw import joining, mesh as meshes, task, train
 from jaxhw.vision.tasks import classify, linear, pretrain
-meshes.start_up()
+joining.start_up()
 mesh, there = meshes.make_mesh(), Path({workdir!r})
 for config in (pretrain.default_config("byol", "vit"), linear.default_config("vit"), classify.default_config("vit")):
     config.update({{"batch_size": 64, "steps": 6, "eval_every": 3, "checkpoint_every": 3, "normalise": "none"}})

@@ -1,5 +1,7 @@
 """Weights from files of PyTorch's (golden/weights.py), from the hub's cache and from other runs; what does not fit."""
 
+import argparse
+import datetime
 import os
 import pickle
 import zipfile
@@ -105,6 +107,73 @@ def test_what_wrappers_put_before_all_names_is_dropped(prefix, tmp_path):
     assert set(torch_file.read(tmp_path / "x.safetensors")) == {"a", "b"}
     safetensors.numpy.save_file(state | {"c": np.ones(2)}, tmp_path / "x.safetensors")
     assert set(torch_file.read(tmp_path / "x.safetensors")) == {*state, "c"}
+
+
+NEIGHBOURS = {
+    "model_state_dict": lambda state: {"model_state_dict": state, "epoch": 3},
+    "net": lambda state: {"net": state, "acc": 93.1},
+    "teacher": lambda state: {
+        "student": {"w": np.zeros(1)},
+        "teacher": {f"module.backbone.{k}": v for k, v in state.items()},
+    },
+    "moco": lambda state: {
+        "state_dict": {f"module.encoder_{q}.{k}": v for q in "qk" for k, v in state.items()}
+        | {"module.queue": np.ones(3)}
+    },
+    "lightning": lambda state: {
+        "state_dict": {f"model.backbone.{k}": v for k, v in state.items()} | {"model.fc.bias": np.ones(2)}
+    },
+    "averaged": lambda state: {"n_averaged": np.ones((), np.int64), **{f"module.{k}": v for k, v in state.items()}},
+    "nested": lambda state: {"model": {"state_dict": state}},
+}
+
+
+@pytest.mark.parametrize("layout", NEIGHBOURS)
+def test_checkpoints_of_neighbours_are_read(layout, monkeypatch, tmp_path, capsys):
+    state = {"conv1.weight": np.ones((2, 3)), "bn1.bias": np.arange(3.0)}
+    monkeypatch.setattr(torch_file, "_unpickle", lambda path: NEIGHBOURS[layout](state))
+    (tmp_path / "x.pth").touch()
+    found = torch_file.read(tmp_path / "x.pth")
+    assert found.keys() == state.keys() and all(map(np.array_equal, found.values(), state.values()))
+    said = {"moco": "taking encoder_q, leaving out encoder_k, queue", "lightning": "taking backbone, leaving out fc"}
+    assert said.get(layout, "") in capsys.readouterr().out
+
+
+def test_what_lies_beside_the_weights_is_read_past_and_not_run(tmp_path):
+    """Options, times and numbers of numpy's, as training scripts save them."""
+    beside = {"args": argparse.Namespace(lr=0.1), "time": datetime.datetime(2026, 1, 1), "best": np.float64(0.9)}
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        tensors = b"S'state_dict'\n}S'w'\n" + tensor(STORAGE, 0, (2, 50), (50, 1)) + b"ss"
+        parts = b"".join(
+            b"S'%s'\n" % key.encode() + pickle.dumps(value, 0)[:-1] + b"s" for key, value in beside.items()
+        )
+        malicious = b"S'run'\n" + pickle.dumps(Malicious(), 0)[:-1] + b"s"
+        archive.writestr("x/data.pkl", b"}" + parts + malicious + tensors + b".")
+        archive.writestr("x/data/0", np.arange(100, dtype=np.float32).tobytes())
+    np.testing.assert_array_equal(torch_file.read(tmp_path / "x.pth")["w"], np.arange(100).reshape(2, 50))
+    assert not Path("/tmp/jaxhw-was-here").exists()
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    state = {"a": np.ones(2, np.float32), "b": np.array([1, np.nan], np.float32)}
+    safetensors.numpy.save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(
+        UserError, match=r"x.safetensors: b holds numbers that are not finite: its training had diverged$"
+    ):
+        torch_file.read(tmp_path / "x.safetensors")
+
+
+def test_a_refusal_that_quotes_the_file_is_one_line(tmp_path):
+    broken = LEGACY.read_bytes().replace(b"storage", b"st\nrage", 1)
+    assert broken != LEGACY.read_bytes()
+    (tmp_path / "x.pth").write_bytes(broken)
+    with pytest.raises(UserError, match=r"^[^\n]*$"):
+        torch_file.read(tmp_path / "x.pth")
+
+
+def test_what_a_file_does_not_say_is_said(capsys):
+    sources.load(source("vit"), registry.shapes(build("vit"), 32), heads=2)
+    assert "does not say how many attention heads it has; read as config.model.heads=2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("side", [2, 6])
@@ -314,7 +383,7 @@ def test_what_is_no_run_is_one_line(tmp_path, what):
         folder, message = LEGACY, f"is a file, no workdir: for weights of PyTorch's write torch:{LEGACY}"
     else:
         folder, message = tmp_path, "is no run: of a study's folder, name the folder of a run in it"
-        (tmp_path / "config.json").write_text('{"bases": {}, "runs": []}')
+        (tmp_path / "config.json").write_text('{"bases": {}, "runs": [], "seeds": []}')
     with pytest.raises(UserError, match=r"^[^\n]*$") as error:
         sources.load(str(folder), registry.shapes(build("vit"), 32), "none")
     assert str(error.value).endswith(message)
