@@ -11,7 +11,7 @@ TRUST_COEFFICIENT = 1e-3  # eta of LARS
 
 
 def trust_ratio() -> optax.GradientTransformation:
-    """LARS (You et al. 2017, eq. 6) as SimCLR has it: divided by |g + wd w| where the paper has |g| + wd |w|."""
+    """The trust ratio of LARS (You et al. 2017, eq. 6) as SimCLR has it: by |g + wd w|, in the paper |g| + wd |w|."""
     return optax.scale_by_trust_ratio(trust_coefficient=TRUST_COEFFICIENT)
 
 

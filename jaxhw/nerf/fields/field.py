@@ -43,7 +43,7 @@ class Setting:
       cameras: of the training pictures: `Rays.camera` is a row of them. A real capture's are in [-1, 1]^3
         around what they look at, z up.
       near, far: distances along a unit ray between which there is something to see.
-      bounds: [2, 3] corners of a box around all content, where the scene's format knows one, else None.
+      bounds: [2, 3] corners of a box around all content, where it is known (of the demo), else None.
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
       bounded_by_format: whether `near` and `far` come from the scene's format; else they are a guess.
       steps: the length of the run; infinite where the field is only rendered.

@@ -38,7 +38,7 @@ class Scene:
       split: int64 indices into the frames, under "train", "val" and "test"; together some or all of them; "val" and
         "test" may be empty, "train" is not.
       near, far: distances along a unit ray between which there is something to see.
-      bounds: [2, 3] float32, lower and upper corner of a box around all content where the format knows one, else None.
+      bounds: [2, 3] float32, lower and upper corner of a box around all content of the demo; None for folders.
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
       to_capture: [4, 4] float64 similarity from this frame to that of the capture (COLMAP's, where it is known).
     """
