@@ -99,7 +99,7 @@ def find(net: str, weights: str = "") -> Path | None:
     return path if path.is_file() else None
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArraysOnly(pickle._Unpickler):  # the one written in Python: C's memo can be made to fill the memory
     """Unpickles numpy arrays in dicts and refuses every other name, so that no code of the file is run."""
 
     def find_class(self, module: str, name: str):

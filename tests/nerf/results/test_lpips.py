@@ -1,5 +1,7 @@
 import os
 import pickle
+import resource
+import struct
 from pathlib import Path
 
 import jax
@@ -86,3 +88,11 @@ def test_weights_of_an_installed_package_are_found_without_importing_it(tmp_path
     monkeypatch.syspath_prepend(tmp_path)
     assert lpips.find("alex") == package / "weights" / "alexnet.ckpt"
     assert lpips.find("vgg") is None
+
+
+def test_a_few_bytes_take_no_gigabytes(tmp_path):
+    """A pickle may number what it remembers as it likes: here its first list is number 2^28."""
+    (tmp_path / "alexnet.ckpt").write_bytes(b"\x80\x02]r" + struct.pack("<I", 2**28) + b".")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert lpips.load("alex", str(tmp_path)).startswith("not run: cannot read LPIPS's weights")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
