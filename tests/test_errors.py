@@ -23,3 +23,12 @@ def test_what_the_disk_says():
     full.__cause__ = OSError(28, "No space left on device", "/b")
     assert errors.disk_failure(full) == "cannot write /b: No space left on device"
     assert errors.disk_failure(ValueError("something else")) == ""
+
+
+def test_what_a_message_quotes_breaks_no_line(capsys):
+    def fail():
+        errors.warn("a\nb")
+        raise errors.UserError("config.dataset='x\r\ny' is unknown")
+
+    assert errors.exit_code(fail) == 2
+    assert capsys.readouterr().err == "warning: a\\nb\nerror: config.dataset='x\\r\\ny' is unknown\n"

@@ -100,8 +100,11 @@ def find_images(where: str, split: str) -> Files:
         return files
     try:
         kept = split_validation(files.labels, 0.2, seed=0)[0 if split == "train" else 1]
-    except UserError as error:
-        raise UserError(f"folder:{root}: {error}") from error
+    except UserError:
+        raise UserError(
+            f"folder:{root} has {len(files.paths)} images in {len(files.names)} classes, too few to cut a fifth for "
+            "testing, as both sides need some: add images, or give it train/ and test/"
+        ) from None
     return files.subset(kept)
 
 
