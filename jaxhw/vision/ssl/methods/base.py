@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxhw.options import between, one_of, option
+from jaxhw.options import at_least, between, one_of, option
+from jaxhw.vision.models.heads import MLP
 
 Array = jax.Array
 
@@ -75,3 +76,20 @@ class Momentum(Method):
         if self.tau_schedule == "fixed":
             return self.tau
         return 1 - (1 - self.tau) * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class Expander(Method):
+    """Base of the methods that decorrelate features: a wide projection head (VICReg's "expander"), no predictor.
+
+    Each view goes through the networks alone, and the last layer has neither bias nor batch norm.
+    """
+
+    hidden: int = option(2048, "hidden width of the projection head", at_least(1))
+    dim: int = option(2048, "width of projections", at_least(1))
+    layers: int = option(3, "of the projection head", at_least(1))
+
+    together = False
+
+    def heads(self, dtype: jnp.dtype) -> dict[str, nn.Module]:
+        return {"projector": MLP((self.hidden,) * (self.layers - 1) + (self.dim,), last="no_bias", dtype=dtype)}
