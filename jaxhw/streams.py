@@ -52,7 +52,7 @@ class Lasting:
 def lasting() -> Iterator[None]:
     """Within, stdout and stderr never fail, also where the command was started without them."""
     before = sys.stdout, sys.stderr
-    nowhere = open(os.devnull, "w")  # noqa: SIM115
+    nowhere = open(os.devnull, "w")  # noqa: SIM115  left open: a logger may hold and write to it until the end
     sys.stdout, sys.stderr = (Lasting(stream or nowhere) for stream in before)
     try:
         yield
