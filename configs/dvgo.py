@@ -50,7 +50,7 @@ def demo(config):
     config.optim.end_lr = 0.4
     model = config.model
     model.update(
-        {"coarse_steps": 250, "grow_at": (100, 250), "tighten_every": 200, "widths": (64, 64), "inherit": True}
+        {"coarse_steps": 0.25, "grow_at": (0.1, 0.25), "tighten_every": 0.2, "widths": (64, 64), "inherit": True}
     )
     model.coarse.update(
         {"voxels": 48**3, "stride": 1.0, "alpha": 1e-3, "blocks": 12.0, "samples": 60.0, "shaded": 60.0}
@@ -67,7 +67,7 @@ def lego(config):
     config.batch_size, config.steps, config.eval_every, config.eval_all_every = 4096, 5000, 500, 2500
     config.optim.end_lr = 0.4
     model = config.model
-    model.update({"coverage": 0.5, "coarse_steps": 600, "grow_at": (300, 600, 900, 1200), "tighten_every": 600})
+    model.update({"coverage": 0.5, "coarse_steps": 0.12, "grow_at": (0.06, 0.12, 0.18, 0.24), "tighten_every": 0.12})
     model.update({"inherit": True, "decay": 0.0, "widths": (64, 64)})
     model.coarse.update(
         {"voxels": 80**3, "stride": 1.0, "alpha": 1e-5, "blocks": 18.0, "samples": 40.0, "shaded": 40.0}
@@ -87,7 +87,7 @@ def fox(config):
       known to be free, and 21 from 1e-5. The buckets of the coarse stage hold nearly all of a ray's samples.
     - The inner cube lies around what the cameras look at and holds 99 % of it (v2: around the cameras, but these are an
       arc: the fox would lie outside).
-    - Nothing nearer than 0.3, a third of the cameras' distance, is learnt (v2: a loss against density there): walls
+    - Nothing nearer than a third of the cameras' distance is learnt (v2: a loss against density there): walls
       would be painted right in front of each camera first.
     - The coarse stage's free space is what stays below an opacity of 1e-4 (1e-3): what few photos show rises slowly.
     - Total variation of the density alone: that of the features costs more than it brings in minutes.
@@ -97,8 +97,8 @@ def fox(config):
     config.batch_size, config.steps, config.eval_every, config.eval_all_every = 4096, 3000, 500, 0
     config.optim.end_lr = 0.3
     model = config.model
-    model.update({"inner": 0.85, "near": 0.3, "coarse_steps": 450, "tighten_every": 400, "inherit": True})
-    model.update({"grow_at": (200, 450, 750, 1100), "decay": 0.0, "widths": (64, 64), "longest": 128})
+    model.update({"inner": 0.85, "near": 0.35, "coarse_steps": 0.15, "tighten_every": 0.1333, "inherit": True})
+    model.update({"grow_at": (0.0667, 0.15, 0.25, 0.3667), "decay": 0.0, "widths": (64, 64), "longest": 128})
     model.min_opacity = 1e-4
     model.update({"distortion": 0.01, "total_variation": (1e-6, 0.0)})
     model.coarse.update({"voxels": 80**3, "stride": 1.0, "alpha": 1e-5, "entropy": 0.0})

@@ -48,12 +48,12 @@ def one_of(*choices: str) -> Rule:
     return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
-def each(rule: Rule, count: int | None = None) -> Rule:
-    """A tuple of numbers (as many as ``count``, or one or more) for each of which a rule holds."""
-    many = f"{count} numbers" if count else "one number or more"
+def each(rule: Rule, count: int | None = None, least: int = 1) -> Rule:
+    """A tuple of numbers (as many as ``count``, or at least ``least``, 0 or 1) for each of which a rule holds."""
+    many = f"{count} numbers" if count else ("any number of numbers", "one number or more")[least]
 
     def holds(values: Any) -> bool:
-        return (len(values) == count if count else len(values) > 0) and all(
+        return (len(values) == count if count else len(values) >= least) and all(
             _is_number(v) and rule.holds(v) for v in values
         )
 

@@ -144,11 +144,14 @@ def test_colours_go_over_the_background():
     [
         ({"background": "pink"}, "config.background='pink' must be one of white, black, random"),
         ({"eval_all_every": 10}, "eval_all_every=10 must be a multiple of eval_every, which is 3"),
-        ({"steps": 18}, "must ascend and end before the run's 18 steps"),
+        ({"steps": 18}, "begin at steps 12, 18, which must ascend and be less than the run's 18"),
         ({"steps": 0}, "the run has no steps"),
         ({"model": {"name": "gaussian"}}, "config.model.name='gaussian' must be one of vanilla, dvgo"),
         ({"downscale": 40}, "images of 6 x 6 pixels are too small to be scored: SSIM takes at least 11 x 11"),
-        ({"model": {"near": 9.0}}, "config.model.near=9 must be less than 6, where the scene ends"),
+        (
+            {"model": {"near": 9.0}},
+            "config.model.near=9 times the cameras' distance is .* less than 6, where the scene ends",
+        ),
         ({"model": {"coarse_steps": 0}}, "this one has bounds"),
     ],
 )

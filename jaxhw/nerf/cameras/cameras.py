@@ -137,13 +137,39 @@ def unproject(camera: Cameras, pixels: Array) -> jax.Array:
     return xyz / jnp.linalg.norm(xyz, axis=-1, keepdims=True)
 
 
-def _undistort(distorted: jax.Array, coefficients: Array) -> jax.Array:
-    """Inverts OPENCV's distortion of points on the plane z = 1, [..., 2], by Newton's method.
+def project(camera: Cameras, points: Array) -> jax.Array:
+    """Pixels [..., 2] that show points [..., 3] in the camera's frame: the inverse of `unproject`.
 
-    OPENCV takes (x, y) to (xd, yd), with r^2 = x^2 + y^2 (BROWN has k3 r^6 beside k2 r^4):
+    Meaningless for points beyond the picture's edges, where a distortion may fold, or behind a perspective camera.
+    """
+    x, y, z = (points[..., i] for i in range(3))
+    if camera.model == "OPENCV_FISHEYE":
+        r = jnp.sqrt(jnp.maximum(x * x + y * y, 1e-16))
+        scale = _fisheye_radius(jnp.arctan2(r, z), camera.distortion) / r
+        return jnp.stack([x, y], -1) * scale[..., None] * camera.focal + camera.centre
+    xy = points[..., :2] / jnp.maximum(z, 1e-6)[..., None]
+    return _distort(xy, camera.distortion) * camera.focal + camera.centre
+
+
+def _distort(xy: jax.Array, coefficients: Array) -> jax.Array:
+    """OPENCV's distortion of points on the plane z = 1, [..., 2].
+
+    It takes (x, y) to (xd, yd), with r^2 = x^2 + y^2 (BROWN has k3 r^6 beside k2 r^4):
       xd = x (1 + k1 r^2 + k2 r^4) + 2 p1 x y + p2 (r^2 + 2 x^2)
       yd = y (1 + k1 r^2 + k2 r^4) + 2 p2 x y + p1 (r^2 + 2 y^2)
     """
+    k1, k2, p1, p2 = (coefficients[..., i] for i in range(4))
+    k3 = coefficients[..., 4] if coefficients.shape[-1] > 4 else 0.0
+    x, y = xy[..., 0], xy[..., 1]
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    xd = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    yd = y * radial + 2 * p2 * x * y + p1 * (r2 + 2 * y * y)
+    return jnp.stack([xd, yd], -1)
+
+
+def _undistort(distorted: jax.Array, coefficients: Array) -> jax.Array:
+    """Inverts `_distort` by Newton's method."""
     k1, k2, p1, p2 = (coefficients[..., i] for i in range(4))
     k3 = coefficients[..., 4] if coefficients.shape[-1] > 4 else None
     xd, yd = distorted[..., 0], distorted[..., 1]
@@ -191,6 +217,13 @@ def _fisheye_direction(distorted: jax.Array, coefficients: Array) -> jax.Array:
     t = jax.lax.fori_loop(0, NEWTON_STEPS, step, r)
     xy = distorted * jnp.where(off_centre, jnp.sin(t) / r, 1.0)
     return jnp.concatenate([xy, jnp.where(off_centre, jnp.cos(t), 1.0)], -1)
+
+
+def _fisheye_radius(t: jax.Array, coefficients: Array) -> jax.Array:
+    """Where OPENCV_FISHEYE's picture shows rays at angles t to the optical axis; see `_fisheye_direction`."""
+    k1, k2, k3, k4 = (coefficients[..., i] for i in range(4))
+    t2 = t * t
+    return t * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
 
 
 def _reciprocal(x: jax.Array) -> jax.Array:

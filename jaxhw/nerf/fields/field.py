@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxhw.nerf.cameras.cameras import Cameras, Rays
+from jaxhw.nerf.cameras.normalise import centre_of
 from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.state import Variables
 from jaxhw.task import Context
@@ -47,6 +48,7 @@ class Setting:
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
       bounded_by_format: whether `near` and `far` come from the scene's format; else they are a guess.
       steps: the length of the run; infinite where the field is only rendered.
+      distance: median distance of the cameras from what they look at, the measure of a field's own distances.
     """
 
     cameras: Cameras
@@ -56,6 +58,12 @@ class Setting:
     unbounded: bool = False
     bounded_by_format: bool = True
     steps: float = math.inf
+
+    @property
+    def distance(self) -> float:
+        poses = np.asarray(self.cameras.pose, np.float64)
+        subject = np.zeros(3) if self.unbounded else centre_of(poses)[0]
+        return float(np.median(np.linalg.norm(poses[:, :, 3] - subject, axis=1)))
 
 
 class Field(ABC):

@@ -121,3 +121,12 @@ def test_folded_distortion_stays_finite():
     """Beyond the radius where a strong barrel distortion folds there is no true ray, but there must be no NaN."""
     folded = camera("RADIAL", distortion=[-0.6, 0.0, 0, 0], focal=[10.0, 10.0])[0]
     assert np.isfinite(cams.image_rays(folded).directions).all()
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_projecting_is_the_inverse_of_rays(model):
+    one = camera(model)[0]
+    pixels = cams.pixel_centres(WIDTH, HEIGHT)
+    distance = np.random.default_rng(0).uniform(0.5, 9, (len(pixels), 1)).astype(np.float32)
+    back = cams.project(one, cams.unproject(one, pixels) * distance)
+    np.testing.assert_allclose(back, pixels, atol=2e-4)

@@ -14,14 +14,17 @@ empty grid stay above it at first; here the fine grid starts with what the coars
 """
 
 import dataclasses
+import operator
 from typing import Any, Self
 
 import jax
+import numpy as np
 
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import Rays
 from jaxhw.nerf.fields.dvgo import grid, loss, render, stages
-from jaxhw.nerf.fields.dvgo.options import Options, check_stages
+from jaxhw.nerf.fields.dvgo.grid import CoarseState
+from jaxhw.nerf.fields.dvgo.options import Options, in_steps
 from jaxhw.nerf.fields.field import Field, Setting, Target
 from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.state import Variables
@@ -29,7 +32,8 @@ from jaxhw.task import Context
 
 PyTree = Any
 
-MOST_LEFT_OUT = 0.1  # share of rays without a place in a step's buckets, above which a run is told
+MOST_LEFT_OUT = 0.1  # share of rays without a place in a step, or that meet nothing, above which a run is told
+LIMITS = ("{stage}.blocks", "{stage}.samples", "{stage}.shaded", "longest")  # that `FineState.left_out` counts for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,7 @@ class DVGO(Field):
     """The field.
 
     Attributes:
-      options: with a shell of 0 where the scene is bounded.
+      options: with a shell of 0 where the scene is bounded, and stages in steps.
       setting: with the `near` of the options where they have one.
     """
 
@@ -51,13 +55,13 @@ class DVGO(Field):
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
         options = dataclasses.replace(options, shell=options.shell * setting.unbounded)
-        setting = dataclasses.replace(setting, near=options.near or setting.near)
+        setting = dataclasses.replace(setting, near=options.near * setting.distance or setting.near)
         if setting.near >= setting.far:
             raise UserError(
-                f"config.model.near={setting.near:g} must be less than {setting.far:g}, where the scene ends"
+                f"config.model.near={options.near:g} times the cameras' distance is {setting.near:g}: it must be less "
+                f"than {setting.far:g}, where the scene ends"
             )
-        check_stages(options, setting.steps)
-        return cls(options, setting)
+        return cls(in_steps(options, setting.steps), setting)
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -83,9 +87,28 @@ class DVGO(Field):
         return render.render(grids, self.setting.near, self.setting.far, rays, background)
 
     def warning(self, state: PyTree) -> str:
-        if state.overflow <= MOST_LEFT_OUT:
+        coarse = isinstance(state, CoarseState)
+        return "; ".join(filter(None, (self._left_out(state, coarse), self._unmet(state, coarse))))
+
+    def _left_out(self, state: PyTree, coarse: bool) -> str:
+        worst = int(np.argmax(state.left_out))
+        if state.left_out[worst] <= MOST_LEFT_OUT:
             return ""
+        name = LIMITS[worst].format(stage="coarse" if coarse else "fine")
+        value = operator.attrgetter(name)(self.options)
         return (
-            f"{state.overflow:.0%} of the rays have no place in a step and are left out: raise blocks, samples or "
-            "shaded of config.model.coarse or fine, whichever stage this is"
+            f"{state.left_out[worst]:.0%} of the rays have no place in a step and are left out: raise "
+            f"config.model.{name}={value:g}"
         )
+
+    def _unmet(self, state: PyTree, coarse: bool) -> str:
+        if state.unmet <= MOST_LEFT_OUT:
+            return ""
+        told = f"{state.unmet:.0%} of the rays show something where nothing can be learnt: "
+        unseen = (
+            f"it is seen by fewer than config.model.least_cameras={self.options.least_cameras}, or nearer than "
+            f"{self.setting.near:.3g} to a camera (config.model.near)"
+        )
+        if coarse:
+            return told + unseen
+        return f"{told}the coarse stage took it for free space (lengthen config.model.coarse_steps), or {unseen}"

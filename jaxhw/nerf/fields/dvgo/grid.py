@@ -46,7 +46,9 @@ class FineState(flax.struct.PyTreeNode):
       cells: [x / 4, y / 4, z / 4] bool, where blocks of samples may hold one that counts.
       rows: [x, y, z] int32, which vertex has which row of the tables; -1 for none.
       shift: [] of the density's activation.
-      overflow: [] running mean of the share of rays that a step leaves out.
+      left_out: [4] running means of the shares of rays that a step leaves out, by what is too small for them: the
+        stage's `blocks`, `samples` and `shaded`, and `longest`.
+      unmet: [] running mean of the share of rays that show something and meet nothing that can be learnt.
       following: [v, 3] int32, the next row along each axis, for the total variation; None where that is not used.
     """
 
@@ -55,7 +57,8 @@ class FineState(flax.struct.PyTreeNode):
     cells: jax.Array
     rows: jax.Array
     shift: jax.Array
-    overflow: jax.Array
+    left_out: jax.Array
+    unmet: jax.Array
     following: jax.Array | None
 
 
@@ -77,6 +80,8 @@ def from_saved(saved: Variables) -> Variables:
     """Typed variables out of a checkpoint's nested dicts, also of versions before these types."""
     params, state = dict(saved.params), dict(saved.model_state)
     state.setdefault("following", None)
+    state.setdefault("left_out", np.zeros(4, np.float32))
+    state.setdefault("unmet", np.float32(0))
     if "rate" in state:
         state["learning_rate"] = state["rate"]
     cls = FineState if "colour" in params else CoarseState

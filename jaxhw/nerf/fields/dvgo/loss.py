@@ -25,7 +25,8 @@ from jaxhw.task import Context
 
 PyTree = Any
 
-OVERFLOW_DECAY = 0.99  # of the running share of rays that are left out
+DECAY = 0.99  # of the running shares of rays that are left out or meet nothing
+SHOWS = 0.1  # a pixel shows something that differs from its background by more than this in any channel
 
 
 def loss(
@@ -45,11 +46,13 @@ def loss(
         early = context.step < setting.steps // 2
         penalty = lambda variables: _total_variation(options, variables)
         total += jax.lax.cond(early, penalty, lambda _: jnp.zeros(()), variables) / count
-    # How full the buckets were.
+    # How full the buckets were, and what was left out.
     shares = {name: sums[name] / count for name in ("overflow", "samples", "shaded")}
-    overflow = OVERFLOW_DECAY * grid.state.overflow + (1 - OVERFLOW_DECAY) * shares["overflow"]
-    metrics = {"loss": total, "psnr": losses.psnr(mse), **shares}
-    return total, (grid.state.replace(overflow=overflow), metrics)
+    running = lambda old, new: DECAY * old + (1 - DECAY) * new / count
+    state = grid.state.replace(
+        left_out=running(grid.state.left_out, sums["left_out"]), unmet=running(grid.state.unmet, sums["unmet"])
+    )
+    return total, (state, {"loss": total, "psnr": losses.psnr(mse), **shares})
 
 
 def _over_devices(
@@ -79,7 +82,8 @@ def ray_sums(
 
     Returns:
       [] each: "counted" rays; of them the squared "error", and the losses "entropy", "per_point" and "distortion";
-      "overflow", the rays left out; "samples" and "shaded", the places filled in the buckets.
+      "overflow", the rays left out; "samples" and "shaded", the places filled in the buckets; "unmet", the rays that
+      show something and meet no live sample. [4]: "left_out", see `FineState`.
     """
     grid, r = Grid.of(options, variables), len(rays)
     segments = Segments.through(grid.space, rays, setting.near, setting.far, offset)
@@ -97,10 +101,15 @@ def ray_sums(
     colour = jax.ops.segment_sum(shaded.weight[:, None] * shaded.colour, shaded.ray, r, indices_are_sorted=True)
     colour += transmittance[:, None] * target.background
     # Count: a ray that a full bucket has cut is left out.
-    complete = jnp.minimum(samples.complete, jnp.where(shaded.overflow > 0, shaded.ray[-1], r))
-    counted = jnp.arange(r) < complete
+    fitting = jnp.append(samples.fitting, jnp.where(shaded.overflow > 0, shaded.ray[-1], r))
+    counted = jnp.arange(r) < fitting.min()
+    met = jnp.zeros(r, bool).at[samples.ray].set(True, mode="drop")
+    shows = jnp.abs(target.colour - target.background).max(-1) > SHOWS
+    unmet = counted & shows & ~met
     if grid.network is not None:
-        counted &= jnp.zeros(r, bool).at[samples.ray].set(True, mode="drop")
+        counted &= met
+    too_long = (live & (samples.slot >= options.longest)).sum() / options.longest
+    left_out = jnp.append((r - fitting).astype(jnp.float32), too_long)
     share = counted.at[shaded.ray].get(mode="fill", fill_value=False)
     wanted = target.colour[jnp.minimum(shaded.ray, r - 1)]
     spread = _distortion(samples, weights, grid.space) if options.distortion else jnp.zeros(r)
@@ -110,7 +119,9 @@ def ray_sums(
         "entropy": (counted * losses.background_entropy(transmittance)).sum(),
         "per_point": (share * losses.per_point_colour(shaded.weight, shaded.colour, wanted)).sum(),
         "distortion": (counted * spread).sum(),
-        "overflow": r - complete + (live & (samples.slot >= options.longest)).sum() / options.longest,
+        "overflow": r - fitting.min() + too_long,
+        "left_out": left_out,
+        "unmet": unmet.sum(),
         "samples": live.sum(),
         "shaded": shaded.filled.sum(),
     }

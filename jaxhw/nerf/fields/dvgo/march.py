@@ -26,7 +26,7 @@ class Samples:
       distance: [k] along the ray.
       coordinates: [k, 3] in the grid.
       slot: [k] int32, its place among the live samples of its ray.
-      complete: [] int32; rays from this one on did not fit.
+      fitting: [2] int32: rays from these on did not fit, into the bucket of blocks and that of samples.
     """
 
     ray: jax.Array
@@ -34,7 +34,7 @@ class Samples:
     distance: jax.Array
     coordinates: jax.Array
     slot: jax.Array
-    complete: jax.Array
+    fitting: jax.Array
 
 
 def live_blocks(space: Space, cells: jax.Array, segments: Segments) -> jax.Array:
@@ -91,5 +91,5 @@ def march(space: Space, mask: jax.Array, cells: jax.Array, segments: Segments, b
         distance=distance[:, 0],
         coordinates=where[:, 0],
         slot=slot,
-        complete=jnp.minimum(*fitting),
+        fitting=jnp.stack(fitting).astype(jnp.int32),
     )

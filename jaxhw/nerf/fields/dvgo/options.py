@@ -1,10 +1,13 @@
 """What `config.model` may set of DVGO, stage by stage, with the paper's values."""
 
 import dataclasses
+import itertools
 import math
 
 from jaxhw.errors import UserError
-from jaxhw.options import above, at_least, below, between, each, option
+from jaxhw.options import Rule, above, at_least, below, between, each, option
+
+STEPS = Rule("of steps, or a share of the run below 1", lambda value: 0 <= value < 1 or (value >= 1 and value % 1 == 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +42,17 @@ class Options:
     fine: StageOptions = option(StageOptions(), "the grid that is looked at in the end")
     coverage: float = option(0.0, "share of the cameras that must see what the coarse box holds; 0: any", between(0, 1))
     inner: float = option(1.0, "half edge of an unbounded scene's cube over the cameras' farthest coordinate", above(0))
-    near: float = option(0.0, "where rays begin, in the scene's units; 0: as the scene has it", at_least(0))
-    coarse_steps: int = option(
-        5000, "of the coarse stage; 0: none, which only unbounded scenes can do without", at_least(0)
+    least_cameras: int = option(3, "that must see a voxel for it to be learnt", at_least(1))
+    near: float = option(
+        0.0, "where rays begin, over the cameras' median distance from their subject; 0: as the scene has it",
+        at_least(0),
+    )  # fmt: skip
+    coarse_steps: float = option(0.2, "the coarse stage's; 0: none, which only unbounded scenes can do without", STEPS)
+    grow_at: tuple[float, ...] = option(
+        (0.04, 0.08, 0.12, 0.16), "after the coarse stage, where the number of voxels doubles", each(STEPS, least=0)
     )
-    grow_at: tuple[int, ...] = option((1000, 2000, 3000, 4000), "fine steps at which the number of voxels doubles")
     decay: float = option(1.0, "what the density's shift loses where the voxels double", at_least(0))
-    tighten_every: int = option(1000, "steps between updates of the known free space; 0: none", at_least(0))
+    tighten_every: float = option(0.04, "between updates of the known free space; 0: none", STEPS)
     inherit: bool = option(False, "whether the fine grid starts with the coarse one's density (DVGO: its free space)")
     min_opacity: float = option(1e-3, "of voxels that count as occupied by the coarse grid", above(0), below(1))
     channels: int = option(12, "of the fine grid's features", at_least(1))
@@ -58,16 +65,29 @@ class Options:
     shell: float = option(0.2, "thickness of what lies outside of an unbounded scene's cube, in its radii", at_least(0))
 
 
-def check_stages(options: Options, steps: float) -> None:
-    """Raises a UserError unless the stages fit into the run; `options.shell` is 0 for bounded scenes."""
+def in_steps(options: Options, steps: float) -> Options:
+    """The options for a run of `steps` steps: shares of the run have become whole numbers of steps.
+
+    Stages that a short run would round to the same step come one step after another.
+
+    Raises:
+      UserError: the stages do not fit into the run; `options.shell` is 0 for bounded scenes.
+    """
     if not (options.coarse_steps or options.shell):
         raise UserError(
-            "config.model.coarse_steps=0 is for unbounded scenes: this one has bounds, so set it to 1 or more"
+            "config.model.coarse_steps=0 is for unbounded scenes: this one has bounds, so set it to a share of the run"
         )
-    ends = [options.coarse_steps + step for step in (0, *options.grow_at)]
+    if math.isinf(steps):  # the run is over, and only looked at
+        return options
+    count = lambda value: max(round(value * steps), 1) if 0 < value < 1 else int(value)
+    later = lambda last, share: max(count(share), last + 1) if share < 1 else int(share)
+    coarse = count(options.coarse_steps)
+    grow_at = tuple(itertools.accumulate(options.grow_at, later, initial=0))[1:]
+    ends = [coarse + step for step in (0, *grow_at)]
     if ends != sorted(set(ends)) or ends[-1] >= steps:
-        run = f"the run's {steps} steps" if steps < math.inf else "the run"
         raise UserError(
-            f"config.model.coarse_steps={options.coarse_steps} and grow_at={options.grow_at} must ascend and end "
-            f"before {run}"
+            f"the stages of config.model begin at steps {', '.join(map(str, ends))}, which must ascend and be less "
+            f"than the run's {steps}: change coarse_steps and grow_at, best to shares of the run, or config.steps"
         )
+    every = count(options.tighten_every)
+    return dataclasses.replace(options, coarse_steps=coarse, grow_at=grow_at, tighten_every=every)

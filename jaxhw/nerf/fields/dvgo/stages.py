@@ -69,7 +69,7 @@ def _start_bounded(options: Options, setting: Setting) -> Variables:
     """A coarse grid in a box.
 
     The box is the scene's, or around all frusta; within it, the box of what at least `coverage` of the cameras see.
-    Voxels within `near` of a camera are masked, as are those that fewer than three cameras see. Density learns at a
+    Voxels within `near` of a camera are masked, as are those that fewer than `least_cameras` see. Density learns at a
     per-voxel learning rate, proportional to the number of cameras that see the voxel.
     """
     cameras, near, far = setting.cameras, setting.near, setting.far
@@ -88,7 +88,8 @@ def _start_bounded(options: Options, setting: Setting) -> Variables:
         box = _box_around(common, box)
     # The grid: what can be learnt in it, and how fast.
     space = _space(options, options.coarse.stride, box, options.coarse.voxels)
-    mask, seen = visibility.learnable(cameras, _points(box, space.shape), space.shape, near, far)
+    points = _points(box, space.shape)
+    mask, seen = visibility.learnable(cameras, points, space.shape, near, far, options.least_cameras)
     base = _state(options, space, mask, options.coarse.alpha)
     rate = np.maximum(seen / seen.max(), 1e-6)[base["rows"] >= 0][:, None].astype(np.float32)
     return Variables(_coarse_params(base["rows"]), CoarseState(**base, learning_rate=rate))
@@ -110,7 +111,7 @@ def _start_unbounded(options: Options, setting: Setting, rng: jax.Array) -> Vari
     space = _space(options, stage.stride, box, voxels)
     # Vertices of the contracted grid, back in the world.
     points = radius * expand((voxel_grid.vertices(space.shape) * 2 - 1) * (1 + options.shell), options.shell)
-    mask, _ = visibility.learnable(cameras, points, space.shape, setting.near, np.inf)
+    mask, _ = visibility.learnable(cameras, points, space.shape, setting.near, np.inf, options.least_cameras)
     base = _state(options, space, mask, stage.alpha)
     if not coarse:
         return Variables(_fine_params(options, base["rows"], rng), FineState(**base))
@@ -211,7 +212,8 @@ def _state(options: Options, space: Space, mask: np.ndarray, alpha: float) -> di
         "cells": np.asarray(voxel_grid.coarsen(jnp.asarray(mask), space.reach)),
         "rows": rows,
         "shift": np.float32(math.log(1 / (1 - alpha) - 1)),
-        "overflow": np.float32(0),
+        "left_out": np.zeros(4, np.float32),
+        "unmet": np.float32(0),
         "following": _following(rows) if any(options.total_variation) else None,
     }
 

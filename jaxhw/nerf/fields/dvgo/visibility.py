@@ -5,50 +5,65 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhw.errors import UserError
-from jaxhw.nerf.cameras.cameras import Cameras, rays_through
+from jaxhw.nerf.cameras.cameras import Cameras, project, rays_through, unproject
 
-LEAST_CAMERAS = 3  # a voxel that fewer see is never trained
+EDGE = 16  # pixels along each side of a picture that stand for its edge
+SLACK = 1e-3  # of the cosine of the widest angle, for rounding
 
 
 def frusta_box(cameras: Cameras, near: float, far: float) -> np.ndarray:
     """The box [2, 3] around all cameras' frusta between `near` and `far`."""
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)[:, None]  # broadcasts against the cameras
-    origins, directions = (np.asarray(a) for a in rays_through(cameras, corners * np.float32(cameras.size)))
+    pixels = _edge()[:, None] * np.float32(cameras.size)  # [e, n, 2]
+    origins, directions = (np.asarray(a) for a in rays_through(cameras, pixels))
     ends = np.concatenate([origins + directions * d for d in (near, far)]).reshape(-1, 3)
     return np.stack([ends.min(0), ends.max(0)]).astype(np.float32)
 
 
 def count_cameras(cameras: Cameras, points: np.ndarray, near: float, far: float) -> np.ndarray:
-    """How many cameras have a point in their picture, [k] int32, for points [k, 3]; lens distortion is left out."""
+    """How many cameras have a point in their picture, [k] int32, for points [k, 3]."""
+    # A distorted picture may fold: a point far outside of the view can land on a pixel as well. No pixel sees farther
+    # from the optical axis than one at the picture's edge.
+    widest = unproject(cameras, _edge()[:, None] * np.float32(cameras.size))[..., 2].min(0)
 
-    def add(count: jax.Array, camera: tuple) -> tuple[jax.Array, None]:
-        pose, focal, centre, size = camera
-        local = (points - pose[:, 3]) @ pose[:, :3]
-        pixel = local[:, :2] / jnp.maximum(local[:, 2:], 1e-6) * focal + centre
-        inside = ((pixel >= 0) & (pixel <= size)).all(-1)
+    def add(count: jax.Array, one: tuple[Cameras, jax.Array]) -> tuple[jax.Array, None]:
+        camera, cosine = one
+        local = (points - camera.pose[:, 3]) @ camera.pose[:, :3]
         distance = jnp.sqrt((local**2).sum(-1))
-        return count + (inside & (local[:, 2] > 0) & (distance >= near) & (distance <= far)), None
+        pixel = project(camera, local)
+        inside = ((pixel >= 0) & (pixel <= camera.size)).all(-1) & (local[:, 2] >= (cosine - SLACK) * distance)
+        return count + (inside & (distance >= near) & (distance <= far)), None
 
-    arrays = cameras.pose, cameras.focal, cameras.centre, cameras.size
-    return np.asarray(jax.jit(lambda: jax.lax.scan(add, jnp.zeros(len(points), jnp.int32), arrays)[0])())
+    count = lambda: jax.lax.scan(add, jnp.zeros(len(points), jnp.int32), (cameras, widest))[0]
+    return np.asarray(jax.jit(count)())
 
 
 def learnable(
-    cameras: Cameras, points: np.ndarray, shape: tuple[int, int, int], near: float, far: float
+    cameras: Cameras, points: np.ndarray, shape: tuple[int, int, int], near: float, far: float, least: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(which vertices, at points [x * y * z, 3], can be learnt; how many cameras see them), [x, y, z] each.
+
+    Args:
+      least: cameras that must see a vertex, or all of them where there are fewer.
 
     Raises:
       UserError: none can.
     """
-    seen, least = count_cameras(cameras, points, near, far), min(LEAST_CAMERAS, len(cameras))
+    seen, least = count_cameras(cameras, points, near, far), min(least, len(cameras))
     mask = (seen >= least) & ~_close(cameras, points, near)
     if not mask.any():
         raise UserError(
             f"the scene's box has nothing in it: no point at least {near:g} away from every training camera is seen by "
-            f"{least} of them; check the poses and config.model.near"
+            f"{least} of them; check the poses, config.model.near and config.model.least_cameras"
         )
     return mask.reshape(shape), seen.reshape(shape)
+
+
+def _edge() -> np.ndarray:
+    """[e, 2] points along a picture's four sides, as shares of its width and height."""
+    along = np.linspace(0, 1, EDGE + 1, dtype=np.float32)
+    ends = np.repeat(np.float32([0, 1]), len(along))
+    sides = np.stack([np.tile(along, 2), ends], -1)
+    return np.concatenate([sides, sides[:, ::-1]])
 
 
 def _close(cameras: Cameras, points: np.ndarray, near: float) -> np.ndarray:

@@ -38,12 +38,14 @@ def ring(n=12, radius=3.0, height=1.0, size=40):
     )  # fmt: skip
 
 
-def field(cameras=None, bounds=BOX, near=1.0, unbounded=False, steps=100, **options):
-    """A field in the box of [-1, 1]^3, or in all of space; `options` are DVGO's."""
+def field(cameras=None, bounds=BOX, near=1.0, unbounded=False, steps=100, options_near=0.0, **options):
+    """A field in the box of [-1, 1]^3, or in all of space; `near` is the setting's, `options` are DVGO's."""
     values = {"coarse": COARSE, "fine": FINE, "coarse_steps": 40, "grow_at": (10,), "tighten_every": 0}
-    values |= {"channels": 4, "widths": (8, 8), "longest": 96}
+    values |= {"near": options_near, "channels": 4, "widths": (8, 8), "longest": 96}
     cameras = ring() if cameras is None else cameras
-    setting = Setting(cameras=cameras, near=near, far=6.0, bounds=bounds, unbounded=unbounded, steps=steps)
+    setting = Setting(
+        cameras=cameras, near=near, far=40.0 if options_near else 6.0, bounds=bounds, unbounded=unbounded, steps=steps
+    )
     return DVGO.create(Options(**values | options), setting)
 
 

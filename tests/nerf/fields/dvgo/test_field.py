@@ -177,6 +177,21 @@ def test_saved_variables_have_their_types_again(filled):
 def test_many_rays_left_out_are_one_line():
     f = field()
     state = started(f).model_state
-    assert f.warning(state.replace(overflow=np.float32(0.09))) == ""
-    told = f.warning(state.replace(overflow=np.float32(0.45)))
-    assert told.startswith("45% of the rays have no place in a step") and "\n" not in told
+    share = lambda *shares: state.replace(left_out=np.float32(shares))
+    assert f.warning(share(0, 0.09, 0.05, 0)) == ""
+    told = f.warning(share(0.2, 0.45, 0.05, 0))
+    assert told == "45% of the rays have no place in a step and are left out: raise config.model.coarse.samples=40"
+    fine = grown(f, with_density(started(f), 30.0), "fine").model_state
+    assert f.warning(fine.replace(left_out=np.float32([0, 0, 0.3, 0]))).endswith("raise config.model.fine.shaded=60")
+    told = f.warning(fine.replace(unmet=np.float32(0.2)))
+    assert "the coarse stage took it for free space (lengthen config.model.coarse_steps)" in told and "\n" not in told
+
+
+def test_near_is_a_share_of_the_cameras_distance_from_their_subject():
+    """The ring's cameras are sqrt(10) away from the origin, whatever the scene's unit."""
+    assert field(near=1.0).setting.near == 1.0
+    for unit in (1.0, 5.0):
+        cameras = ring(radius=3.0 * unit, height=unit)
+        assert field(cameras, options_near=0.25).setting.near == pytest.approx(0.25 * 10**0.5 * unit)
+        unbounded = field(cameras, options_near=0.25, unbounded=True).setting
+        assert unbounded.near == pytest.approx(0.25 * 10**0.5 * unit)

@@ -73,4 +73,38 @@ def test_the_running_share_of_rays_left_out(batch):
     f = with_stage(field(), "coarse", samples=1.0)
     _, (new, numbers) = loss_of(f, batch)(started(f), 0)
     assert numbers["overflow"] > 0.5 and set(numbers) == set(f.metric_names)
-    np.testing.assert_allclose(new.overflow, 0.01 * numbers["overflow"], rtol=1e-5)
+    np.testing.assert_allclose(new.left_out, [0, 0.01 * numbers["overflow"], 0, 0], rtol=1e-5)
+    roomy = field()
+    _, (new, numbers) = loss_of(roomy, batch)(started(roomy), 0)
+    np.testing.assert_array_equal(new.left_out, 0)
+
+
+@pytest.mark.parametrize(("limit", "index"), [("blocks", 0), ("samples", 1), ("shaded", 2)])
+def test_a_full_bucket_is_named(batch, limit, index):
+    f = with_stage(field(), "coarse", **{limit: 1.0, "threshold": 0.0})
+    _, (new, _) = loss_of(f, batch)(started(f), 0)
+    assert np.argmax(new.left_out) == index
+    assert f"raise config.model.coarse.{limit}=1" in f.warning(new.replace(left_out=50 * np.asarray(new.left_out)))
+
+
+def test_rays_too_long_to_composite_are_told(batch):
+    f = field(longest=2)
+    _, (new, _) = loss_of(f, batch)(started(f), 0)
+    assert "raise config.model.longest=2" in f.warning(new.replace(left_out=50 * np.asarray(new.left_out)))
+
+
+def test_rays_that_show_something_where_nothing_can_be_learnt_are_told(batch):
+    """A third of the rays meets no voxel; of these, those count whose pixel is not the background."""
+    f = field()
+    variables = started(f)
+    rays, target = batch
+    missing = jnp.arange(16) % 3 == 0
+    rays = rays.replace(directions=jnp.where(missing[:, None], -rays.directions, rays.directions))
+    colour = jnp.where((jnp.arange(16) == 3)[:, None], target.background, target.colour)
+    _, (new, _) = loss_of(f, (rays, target.replace(colour=colour)))(variables, 0)
+    np.testing.assert_allclose(new.unmet, 0.01 * 5 / 16, rtol=1e-5)
+    assert f.warning(new) == ""
+    told = f.warning(new.replace(unmet=np.float32(0.31)))
+    assert (
+        told.startswith("31% of the rays show something") and "least_cameras=3" in told and "coarse_steps" not in told
+    )

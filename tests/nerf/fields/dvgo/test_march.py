@@ -56,7 +56,7 @@ def test_every_live_sample_is_kept_in_order(setting):
     np.testing.assert_allclose(samples.number[:n], number + np.asarray(rays.offset)[ray], rtol=1e-6)
     np.testing.assert_allclose(samples.distance[:n], distance[live], rtol=1e-5)
     np.testing.assert_array_equal(samples.slot[:n], np.cumsum(live, 1)[live] - 1)
-    assert samples.complete == RAYS
+    assert samples.fitting.min() == RAYS
     assert march.live_blocks(space, cells, rays).mean() < 0.9
 
 
@@ -67,7 +67,7 @@ def test_rays_that_do_not_fit_are_counted(setting, full):
     blocks = RAYS * space.count // 8
     sizes = (blocks, int(live.sum()) // 2) if full == "samples" else (int(live.any(1).sum()) * 2, live.size)
     samples = MARCH(space, mask, voxel_grid.coarsen(mask, space.reach), rays, *sizes)
-    complete = int(samples.complete)
+    complete = int(samples.fitting.min())
     assert 0 < complete < RAYS
     found = np.bincount(np.asarray(samples.ray), minlength=RAYS + 1)[:complete]
     np.testing.assert_array_equal(found, live.sum(1)[:complete])

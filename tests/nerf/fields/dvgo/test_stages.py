@@ -142,6 +142,18 @@ def test_the_plan_of_a_run():
     assert field(steps=np.inf).stages == ()  # only rendered
 
 
+def test_stages_are_shares_of_the_run():
+    """The paper's 5,000 coarse steps of 25,000; a run of another length needs no other option."""
+    shares = {"coarse_steps": 0.2, "grow_at": (0.04, 0.08, 0.12, 0.16), "tighten_every": 0.0}
+    assert field(steps=25000, **shares).stages == (5000, 6000, 7000, 8000, 9000)
+    assert field(steps=500, **shares).stages == (100, 120, 140, 160, 180)
+    assert field(steps=20, **shares).stages == (4, 5, 6, 7, 8)  # not two at one step
+    with pytest.raises(UserError, match=r"begin at steps 1, 2, 3, 4, 5, .* the run's 5: .* best to shares of the run"):
+        field(steps=5, **shares)
+    mixed = field(steps=1000, coarse_steps=0.1, grow_at=(50, 0.2), tighten_every=0.0)
+    assert mixed.stages == (100, 150, 300)
+
+
 @pytest.fixture(scope="module")
 def unbounded():
     """(field, its coarse variables with a ball of radius 0.6 in the middle of the cube)."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxhw.errors import UserError
+from jaxhw.nerf.cameras.cameras import rays_through
 from jaxhw.nerf.fields.dvgo import stages, visibility
 from tests.nerf.fields.dvgo.made import BOX, field, ring, started
 
@@ -65,3 +66,45 @@ def test_a_box_that_no_camera_sees_is_one_line():
 def test_one_training_camera_is_enough_to_start():
     state = started(field(ring()[np.arange(1)], bounds=None, near=0.1, unbounded=True)).model_state
     assert state.mask.any() and state.box[1, 0] > 1
+
+
+def test_a_voxel_that_fewer_cameras_see_can_be_learnt_if_asked_for():
+    two = ring()[np.arange(2)]
+    far_apart = ring()[np.array([0, 6])]  # they share the middle only
+    cameras = far_apart.replace(focal=far_apart.focal * 4)
+    assert started(field(two)).model_state.mask.any()  # as many as there are
+    few, all_of_them = (started(field(cameras, least_cameras=least)).model_state.mask.sum() for least in (1, 2))
+    assert few > 1.5 * all_of_them > 0
+
+
+def fisheye(degrees=180.0, size=100):
+    """Three cameras at one place that look along x, whose pictures' inscribed circle is so wide."""
+    radius = np.radians(degrees / 2)
+    cameras = ring(n=1, height=0.0)[np.zeros(3, int)]
+    flat = np.ones((3, 2), np.float32)
+    return cameras.replace(
+        focal=flat * size / 2 / radius, centre=flat * size / 2, size=np.full((3, 2), size, np.int32),
+        model="OPENCV_FISHEYE",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("angle", "seen"), [(0, 3), (70, 3), (89, 3), (95, 0)])
+def test_a_fisheye_sees_as_far_off_its_axis_as_its_picture_does(angle, seen):
+    """The camera is at x = 3 and looks along -x; points in the horizontal plane lie on the middle row."""
+    a = np.radians(angle)
+    point = np.array([[3 - 2 * np.cos(a), 2 * np.sin(a), 0]], np.float32)
+    assert visibility.count_cameras(fisheye(), point, 0.1, 10.0) == seen
+    assert visibility.count_cameras(fisheye(220.0), point, 0.1, 10.0) == 3
+
+
+def test_a_distorted_picture_shows_what_its_rays_meet_and_nothing_that_folds_into_it():
+    """Strong barrel distortion: beyond 58 degrees the polynomial comes back and would meet pixels again."""
+    cameras = ring(n=3, height=0.0)
+    cameras = cameras.replace(distortion=np.tile(np.float32([-0.13, 0, 0, 0]), (3, 1)), model="OPENCV")
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0, 40, (200, 2)).astype(np.float32)
+    origins, directions = rays_through(cameras[0], pixels)
+    count = lambda points: visibility.count_cameras(cameras[np.zeros(1, int)], np.asarray(points), 0.1, 10.0)
+    assert (count(origins + 2 * directions) == 1).all()
+    outside = np.array([[3 - np.cos(a), 0, np.sin(a)] for a in np.radians([40.0, 65, 70, 75, 80])], np.float32)
+    assert (count(outside) == 0).all()
