@@ -129,7 +129,8 @@ def _fine(options: Options, variables: Variables, rng: jax.Array) -> Variables:
     found = opacity > options.min_opacity
     if not found.any():
         raise UserError(
-            "the coarse stage found nothing: no voxel is opaque; train it longer or check the poses and bounds"
+            "the coarse stage found nothing: no voxel is opaque; lengthen config.model.coarse_steps or config.steps, "
+            "or check the poses and bounds"
         )
     # The box, a little wider than what was found.
     box = state.box
