@@ -31,7 +31,7 @@ SHOW = "showinfo=checksum=0"
 FRAME = re.compile(rb"\bn: *\d+ pts: *(-?\d+) pts_time:(\S+) .*?sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 COLOUR = re.compile(rb"color_space:([\w-]+) color_primaries:([\w-]+) color_trc:([\w-]+)")
 DAMAGE = re.compile(
-    rb"\[error\](?!.*muxer).*(partial file|corrupt|[Ii]nvalid|error while decoding|truncat|missing|overread)"
+    rb"\[error\](?!.*muxer).*(partial file|corrupt|[Ii]nvalid|error while decoding|truncat|missing|premature)"
 )
 
 

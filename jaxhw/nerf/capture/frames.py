@@ -36,6 +36,8 @@ def extract(sources: Sequence[Path], images: Path, most: int = 300) -> Frames:
       UserError: the sources are not that, or hold fewer than two pictures; or `images` has files in it.
     """
     folders = _folders(sources)
+    if most < 2:
+        raise UserError(f"a scene takes at least two pictures, and at most {most} may be kept; let more be kept")
     images.mkdir(parents=True, exist_ok=True)
     if any(images.iterdir()):
         raise UserError(f"{images} is not empty; choose another folder for the pictures, or empty it")

@@ -48,4 +48,5 @@ def free(name: str, taken: set[str]) -> str:
 def plain(text: str) -> str:
     """The text with "_" for each character that a name must not have."""
     text = re.sub(r"[^A-Za-z0-9._-]", "_", text)[:LONGEST]
-    return re.sub(r"^[.-]|[.]$", "_", text)  # names that are hidden, look like an option, or lose their end on Windows
+    # Names that are hidden, look like an option, lose their end on Windows, or are empty.
+    return re.sub(r"^[.-]|[.]$|^$", "_", text)

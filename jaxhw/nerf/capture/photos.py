@@ -4,6 +4,7 @@ A photo that has to be turned or converted is written as JPEG of quality 95 with
 compressed with loss, and as PNG if not, or if it has transparency.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -106,9 +107,10 @@ def _copied(image: Image.Image, stored: bytes) -> tuple[bytes, str]:
     suffix = ".png" if image.format == "PNG" else ".jpg"
     if not privacy.tells_place(image):
         return stored, suffix
-    if image.format == "PNG":
-        return _encoded(image, _plain(image), across=False, lossy=False)
-    return privacy.without_metadata(stored, privacy.exif(image)), suffix
+    if image.format in JPEG:
+        with contextlib.suppress(ValueError):
+            return privacy.without_metadata(stored, privacy.exif(image)), suffix
+    return _encoded(image, _plain(image), across=False, lossy=image.format in JPEG)
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -20,8 +20,9 @@ from jaxhw.nerf.capture.record import Frames, Kept, Rejected
 
 QUALITY = {"quality": 95, "subsampling": 0}  # JPEG without visible loss, colours at full resolution
 BATCH = 1000  # frames that one ffmpeg selects: a command line has a limit
-PAUSE = 1.0  # seconds
-ENDS_EARLY = 1.0  # seconds that a video may be shorter than its container says: sound often goes on for longer
+PAUSE = 1.0  # seconds, see `_windows`
+# Seconds, or a twentieth of its length, that a video may be shorter than its container says: sound goes on for longer.
+ENDS_EARLY = 1.0
 
 # High dynamic range, by what is called white: diffuse white is 203 cd/m2 in both systems (ITU-R BT.2408), 75 % of HLG's
 # signal and 58 % of PQ's. Light is made linear with white at 1, its primaries are changed to those of sRGB, highlights
@@ -57,7 +58,7 @@ def extract(path: Path, images: Path, most: int) -> Frames:
         raise UserError(f"{path} has {found}; a scene takes a video that moves around it, or a folder of photos")
     chosen = choose(frames, most)
     names = {frames[i].pts: f"{number:05d}.jpg" for number, i in enumerate(chosen, 1)}
-    written = dict(write(video, names, images))
+    written = set(write(video, names, images))
 
     at = [_at(video, frames[i].seconds) for i in chosen]
     blurry = sharpness.blurry([frames[i].sharpness for i in chosen])
@@ -65,9 +66,11 @@ def extract(path: Path, images: Path, most: int) -> Frames:
     for i, source, blurred in zip(chosen, at, blurry, strict=True):
         name = names[frames[i].pts]
         if name in written:
-            kept.append(Kept(name, source, frames[i].sharpness, blurred, written[name]))
+            kept.append(Kept(name, source, frames[i].sharpness, blurred, video.size))
         else:
             lost.append(Rejected(source, "could be decoded at first, and then no more"))
+    if len(kept) < 2:
+        raise UserError(f"the frames of {path} could be decoded at first, and then no more; try a copy of it")
     others = [Rejected(_at(video, frames[i].seconds), reason) for i, reason in _less_sharp(frames, chosen, names, most)]
     return Frames(kept, lost + others + _damage(video, frames, log), video=True)
 
@@ -121,13 +124,12 @@ def _less_sharp(frames: list[Frame], chosen: list[int], names: dict[int, str], m
         yield i, f"less sharp than {names[other.pts]} {abs(later):.2f} s {'later' if later > 0 else 'earlier'}"
 
 
-def write(video: Video, names: dict[int, str], images: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Writes the frames at some timestamps, and yields the name and the size of each that was written."""
-    with_bar = streams.bar(_decode(video, list(names)), "writing frames", len(names), "frame")
-    for pts, pixels in with_bar:
+def write(video: Video, names: dict[int, str], images: Path) -> Iterator[str]:
+    """Writes the frames at some timestamps, and yields the name of each that was written."""
+    for pts, pixels in streams.bar(_decode(video, list(names)), "writing frames", len(names), "frame"):
         if pts in names:
             Image.fromarray(pixels).save(images / names[pts], "JPEG", **QUALITY)
-            yield names[pts], video.size
+            yield names[pts]
 
 
 def _decode(video: Video, chosen: list[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -162,10 +164,10 @@ def _damage(video: Video, frames: list[Frame], log: Log) -> list[Rejected]:
     """What of a video is missing or damaged, which is also said on stderr."""
     name, end = video.path.name, max(frame.seconds for frame in frames)
     missing = video.seconds - end - 1 / (video.rate or 1)
-    if missing > max(ENDS_EARLY, 0.02 * video.seconds):
-        reason = f"cannot be decoded: the file says that it lasts {video.seconds:.2f} s"
-        errors.warn(f"{video.path} is damaged or cut short: of {video.seconds:.2f} s the first {end:.2f} s are used")
-        return [Rejected(f"{name} after {end:.2f} s", reason)]
+    if missing > max(ENDS_EARLY, 0.05 * video.seconds):
+        said = f"the file says that it lasts {video.seconds:.2f} s"
+        errors.warn(f"the pictures of {video.path} end at {end:.2f} s, and {said}: it may be cut short")
+        return [Rejected(f"{name} after {end:.2f} s", f"cannot be decoded, and {said}")]
     if log.damage or log.crashed:
         errors.warn(f"{video.path} is damaged: what of it can be decoded is used, and some of it may look broken")
         return [Rejected(name, "is damaged in places; what can be decoded is used")]

@@ -165,6 +165,11 @@ def test_one_frame_is_no_scene(tmp_path):
     assert "has one frame; a scene takes" in refused(movie(tmp_path / "a.mp4", moving(1)))
 
 
+def test_fewer_than_two_frames_are_no_scene(tmp_path):
+    with pytest.raises(UserError, match="at least two pictures"):
+        frames.extract([movie(tmp_path / "a.mp4", moving(3))], tmp_path / "images", most=1)
+
+
 def test_playlists_open_nothing(tmp_path):
     """Named as what they are or as videos: ffmpeg alone would read the video that they name."""
     target = movie(tmp_path / "target.ts", moving(3), "-c:v", "mpeg2video", rate=25)
@@ -184,8 +189,10 @@ def test_a_video_that_is_cut_short(tmp_path, capsys):
     assert 10 < len(found.kept) < 25
     end = found.kept[-1].source.removeprefix("cut.mp4 at ")
     assert found.rejected[-1].source == f"cut.mp4 after {end}"
-    assert found.rejected[-1].reason == "cannot be decoded: the file says that it lasts 4.00 s"
-    assert f"cut.mp4 is damaged or cut short: of 4.00 s the first {end} are used" in capsys.readouterr().err
+    assert found.rejected[-1].reason == "cannot be decoded, and the file says that it lasts 4.00 s"
+    assert (
+        f"cut.mp4 end at {end}, and the file says that it lasts 4.00 s: it may be cut short" in capsys.readouterr().err
+    )
 
 
 def test_a_recording_that_was_broken_off(tmp_path):
