@@ -107,11 +107,17 @@ def frames(command: list[str], length: int, log: Log) -> Iterator[tuple[Shown, b
     ffmpeg is ended when the caller takes no more frames.
 
     Raises:
-      UserError: no frame came for `PATIENCE` seconds.
+      UserError: no frame came for `PATIENCE` seconds, or a frame without a time.
     """
     with _running(command, log) as process:
         while len(data := _read(process, length)) == length:
-            yield log.shown.get(timeout=PATIENCE), data
+            try:
+                shown = log.shown.get(
+                    timeout=PATIENCE
+                )  # it was said before the frame came, and may still be on its way
+            except queue.Empty:
+                raise UserError("this ffmpeg does not tell the times of frames; use imageio-ffmpeg's own") from None
+            yield shown, data
 
 
 def ask(command: list[str]) -> Log:

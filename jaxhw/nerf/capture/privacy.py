@@ -49,7 +49,7 @@ def exif(image: Image.Image, turned: bool = False) -> bytes:
     Args:
       turned: whether the upright picture has width and height exchanged.
     """
-    result = Image.Exif()
+    result, kept = Image.Exif(), {}
     with contextlib.suppress(Exception):  # broken EXIF says nothing
         old = image.getexif()
         result.update({tag: old[tag] for tag in CAMERA if tag in old})
@@ -58,7 +58,7 @@ def exif(image: Image.Image, turned: bool = False) -> bytes:
         if kept:
             result.get_ifd(IFD.Exif).update(kept)
     with contextlib.suppress(Exception):
-        return result.tobytes() if len(result) else b""
+        return result.tobytes() if len(result) or kept else b""
     return b""
 
 

@@ -72,6 +72,14 @@ def test_what_the_focal_length_is_guessed_from_is_kept(tmp_path):
     assert 0xA431 not in inner and not exif.get_ifd(0x8825) and b"SERIAL" not in path.read_bytes()
 
 
+def test_a_focal_length_without_a_maker_is_kept(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26
+    exif[decoding.ORIENTATION] = 3
+    path, _ = single(tmp_path, "a.jpg", picture(), exif=exif)
+    assert dict(Image.open(path).getexif().get_ifd(0x8769)) == {0xA405: 26}
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_the_place_is_left_out_and_the_pixels_stay(tmp_path, suffix):
     icc = Image.open(save(tmp_path / "p.png", picture(), icc_profile=b"profile" * 20)).info["icc_profile"]

@@ -232,6 +232,13 @@ def test_an_ffmpeg_that_hangs_is_ended(tmp_path, monkeypatch, script):
         frames.extract([path], tmp_path / "images")
 
 
+def test_an_ffmpeg_that_tells_no_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(ffmpeg, "PATIENCE", 0.2)
+    command = ffmpeg.command(movie(tmp_path / "a.mp4", moving(2)), "null", "-f", "rawvideo", "-")
+    with pytest.raises(UserError, match="does not tell the times"):
+        next(ffmpeg.frames(command, 96, ffmpeg.Log()))
+
+
 def test_ffmpeg_is_ended_with_its_reader(tmp_path):
     path = movie(tmp_path / "a.mp4", moving(50))
     command = ffmpeg.command(path, ffmpeg.SHOW, "-pix_fmt", "gray", "-f", "rawvideo", "-")
