@@ -10,6 +10,7 @@ from jaxhw.process import restart_with_huge_pages
 from jaxhw.version import version
 
 COMMANDS = {
+    "capture": "make a posed scene of a video or of photos",
     "train": "train what a config describes (the same as python -m jaxhw.main)",
     "eval": "score a run's newest checkpoint on every image of a split",
     "predict": "name what pictures show",

@@ -26,18 +26,21 @@ _held: set[Path] = set()  # by this process
 
 
 @contextlib.contextmanager
-def held(workdir: Path, name: str = "lock.json") -> Iterator[None]:
+def held(workdir: Path, name: str = "lock.json", flag: str = "--workdir") -> Iterator[None]:
     """Owns a workdir, which is made if need be; a process may take again what it has.
+
+    Args:
+      flag: where the folder was named, for messages.
 
     Raises:
       UserError: another process owns it.
     """
-    files.make_folder(workdir)
+    files.make_folder(workdir, flag)
     path = workdir.resolve() / name
     if path in _held:
         yield
         return
-    _take(path)
+    _take(path, flag)
     _held.add(path)
     ended = threading.Event()
     threading.Thread(target=_renew, args=(path, ended), daemon=True, name="lock").start()
@@ -50,16 +53,16 @@ def held(workdir: Path, name: str = "lock.json") -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _take(path: Path) -> None:
+def _take(path: Path, flag: str) -> None:
     """Creates the lock, in the place of one whose process is dead."""
     with _one_at_a_time(path.parent):
         if path.exists():
-            _check_dead(path)
+            _check_dead(path, flag)
             path.unlink(missing_ok=True)
         try:
             file = path.open("xb", buffering=0)  # O_EXCL: also between hosts, only one creates it
         except FileExistsError:
-            raise UserError(f"another process has just begun in {path.parent}; choose another --workdir") from None
+            raise UserError(f"another process has just begun in {path.parent}; choose another {flag}") from None
         try:
             with file:
                 file.write(json.dumps(_me() | {"since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}"}).encode())
@@ -80,7 +83,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _check_dead(path: Path) -> None:
+def _check_dead(path: Path, flag: str) -> None:
     """Raises a UserError if the process that a lock names may live."""
     owner, me = _read(path), _me()
     here = all(owner.get(name) == me[name] for name in ("host", "namespace"))
@@ -89,7 +92,7 @@ def _check_dead(path: Path) -> None:
         return
     who = f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
     since = f" since {owner['since']}" if "since" in owner else ""
-    advice = "wait for its end, stop it, or choose another --workdir"
+    advice = f"wait for its end, stop it, or choose another {flag}"
     if not here:
         wait = max(1, round(STALE - silent))
         advice += f"; it was seen {silent:.0f} s ago: if it is dead, try again in {wait} s or delete {path}"

@@ -106,3 +106,10 @@ def bar(items: Iterable[T], what: str, total: int | None = None, unit: str = "it
     for item in items:
         yield item
         meter.update(1)
+
+
+def counter(what: str, total: int) -> Any:
+    """A bar (or in a log a `Meter`) to call `update` and `close` on, for work that is counted from outside."""
+    if is_terminal():
+        return tqdm(desc=what, total=total, leave=False)
+    return Meter(total, desc=what)

@@ -177,5 +177,5 @@ def test_a_finished_run_has_no_owner(tmp_path, monkeypatch):
     """Its numbers can be asked for also where nothing can be written."""
     config, mesh = toy_config(), meshes.make_mesh(1)
     results, _ = run(tmp_path)
-    monkeypatch.setattr(lock, "_take", lambda path: 1 / 0)
+    monkeypatch.setattr(lock, "_take", lambda path, flag: 1 / 0)
     assert train.run(Toy(config, mesh), config, mesh, tmp_path) == results

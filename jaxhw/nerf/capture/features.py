@@ -1,0 +1,60 @@
+"""The features of a capture's pictures: which share a camera, where masks forbid them, what the database keeps."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxhw.nerf.capture import colmap
+from jaxhw.nerf.capture.ledger import Ledger, content, digest
+from jaxhw.nerf.scenes.decoding import picture_size
+
+SHARED = ("one", "folder", "picture")
+
+
+def extract(ledger: Ledger, work: Path, images: Path, masks: Path | None, camera: str, shared: str) -> str:
+    """Puts the features of all pictures below `images` into COLMAP's database; returns the key of that phase.
+
+    Pictures added since are added there; a picture that changed, or another kind of camera, starts a new database.
+
+    Args:
+      masks: a folder of NAME.png.
+      camera: COLMAP's model.
+      shared: one of `SHARED`: who has a camera in common. Pictures of different sizes never have.
+    """
+    names = sorted(path.relative_to(images).as_posix() for path in images.rglob("*") if path.is_file())
+    pictures = {name: content(images / name) for name in names}
+    given = sorted(path.relative_to(masks).as_posix() for path in masks.rglob("*.png")) if masks else []
+    kind = {"camera": camera, "shared": shared, "masks": {name: content(masks / name) for name in given}}
+    before = ledger.result("features") or {"kind": None, "pictures": {}}
+    grown = before["kind"] == kind and before["pictures"].items() <= pictures.items()
+    database, key = work / "database.db", digest(pictures, kind)
+
+    def work_on() -> dict[str, Any]:
+        if not grown:
+            for path in work.glob("database.db*"):
+                path.unlink()
+        colmap.run(
+            work,
+            "features",
+            colmap.Progress("finding features", len(names), lambda: colmap.count_features(database)),
+            database=str(database),
+            images=str(images),
+            groups=_groups(images, names, shared),
+            camera=camera,
+            masks=str(masks) if given else "",
+        )
+        return {"kind": kind, "pictures": pictures}
+
+    ledger.phase("features", key, work_on, [database])
+    return key
+
+
+def _groups(images: Path, names: Sequence[str], shared: str) -> list[Mapping[str, Any]]:
+    """Pictures that share a camera: of one size, and (if shared by "folder") of one folder."""
+    if shared == "picture":
+        return [{"names": list(names), "shared": False}]
+    folder = lambda name: name.rpartition("/")[0] if shared == "folder" else ""
+    of = {name: (folder(name), picture_size(images / name)) for name in names}
+    ordered = sorted(names, key=lambda name: (of[name], name))
+    return [{"names": list(group), "shared": True} for _, group in itertools.groupby(ordered, key=of.get)]
