@@ -69,7 +69,8 @@ def run(request: Request) -> str:
             shutil.rmtree(out / "masks", ignore_errors=True)
         count = len(found.kept)
         if not ledger.phases.get("features"):
-            say(f"about {_duration(poses.estimate(found.video, count))} for the poses of {count} pictures")
+            few, many = map(_duration, poses.estimate(found.video, count))
+            say(f"the poses of {count} pictures take about {few} where they have little texture, {many} where much")
         given = out / "masks" if request.masks else None
         key = features.extract(ledger, work, out / "images", given, request.camera, request.shared)
         names = [kept.name for kept in found.kept]

@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxhw.nerf.capture import colmap
+import numpy as np
+
+from jaxhw import files
+from jaxhw.nerf.capture import colmap, pairs
 from jaxhw.nerf.capture.ledger import Ledger, digest
 from jaxhw.nerf.scenes import report
 
@@ -69,20 +72,14 @@ def rungs(video: bool, count: int) -> list[Rung]:
     return [*first, *exhaustive, Rung("", 0, "global")]
 
 
-def pairs_of(rung: Rung, count: int) -> int:
-    """About how many pairs of `count` pictures a rung matches."""
-    everything = count * (count - 1) // 2
-    if rung.matching == "exhaustive":
-        return everything
-    loops = count // 10 * min(50, 2 * rung.overlap) if rung.matching == "sequential" else 0
-    # The overlap next ones, and as many again at doubling distances as there are.
-    return min(everything, count * (rung.overlap + max(0, count.bit_length() - 4)) + loops)
-
-
-def estimate(video: bool, count: int) -> float:
-    """Seconds that the poses of `count` pictures take on this machine if the first attempt is enough."""
-    pairs = pairs_of(rungs(video, count)[0], count)
-    return (count * (PER_PICTURE + PER_POSE) + pairs * PER_PAIR) / min(os.cpu_count() or 1, 8) * 1.5
+def estimate(video: bool, count: int) -> tuple[float, float]:
+    """Seconds that the poses of `count` pictures take if the first attempt is enough: with few features, with many."""
+    rung = rungs(video, count)[0]
+    pairs = {"sequential": count * (rung.overlap + count.bit_length()), "retrieval": count * rung.overlap}
+    of_pairs = pairs.get(rung.matching, count * (count - 1) // 2)
+    cores = min(os.cpu_count() or 1, 8)
+    few = (count * PER_PICTURE + of_pairs * PER_PAIR) / cores + count * PER_POSE
+    return few, 4 * few
 
 
 def find(ledger: Ledger, work: Path, images: Path, names: Sequence[str], video: bool, key: str) -> list[Attempt]:
@@ -92,22 +89,31 @@ def find(ledger: Ledger, work: Path, images: Path, names: Sequence[str], video: 
       work: COLMAP's folder, with the pictures' features in its database.
       key: of all that the features depend on.
     """
-    attempts, count, vocabulary = [], len(names), work / "vocabulary.bin"
+    attempts, count = [], len(names)
+    alike = lambda: np.array(ledger.phase("likeness", digest(key, names), lambda: _likeness(work, names)))
     for number, rung in enumerate(rungs(video, count), 1):
-        key = digest(key, dataclasses.asdict(rung))
-        if rung.matching in ("sequential", "retrieval"):
-            make = lambda: colmap.run(work, "vocabulary", database=str(work / "database.db"), path=str(vocabulary))
-            ledger.phase("vocabulary", digest(key), make, [vocabulary]) if number == 1 else None
-        if rung.matching:
-            ledger.phase(f"matches {number}", key, _matching(work, rung, count, vocabulary))
+        chosen = sorted(_pairs(rung, count, alike))
+        key = digest(key, chosen, rung.mapping)
+        if chosen:
+            named = [(names[i], names[j]) for i, j in chosen]
+            ledger.phase(f"matches {number}", key, lambda named=named: _match(work, named))
         out = work / "models" / str(number)
-        models = ledger.phase(f"model {number}", key, _mapping(work, images, out, rung.mapping, count), [out])
+        mapping = lambda out=out, kind=rung.mapping: _map(work, images, out, kind, count)
+        models = ledger.phase(f"model {number}", key, mapping, [out])
         models.sort(key=lambda model: (-len(model["images"]), model["error"]))
         attempts.append(Attempt(rung.label, models))
         report.say(f"{rung.label}: {told(attempts[-1], count)}")
         if attempts[-1].registered >= ENOUGH * count:
             break
     return attempts
+
+
+def _pairs(rung: Rung, count: int, alike: Callable[[], np.ndarray]) -> set[tuple[int, int]]:
+    if rung.matching == "sequential":
+        return pairs.sequential(count, rung.overlap) | pairs.loops(alike())
+    if rung.matching == "retrieval":
+        return pairs.retrieval(alike(), rung.overlap)
+    return pairs.exhaustive(count) if rung.matching == "exhaustive" else set()
 
 
 def told(attempt: Attempt, count: int) -> str:
@@ -118,27 +124,26 @@ def told(attempt: Attempt, count: int) -> str:
     return f"{attempt.registered} of {count} pictures have a pose; {best['points']} points, {best['error']:.2f} px"
 
 
-def _matching(work: Path, rung: Rung, count: int, vocabulary: Path) -> Callable[[], Any]:
-    def match() -> int:
-        database = work / "database.db"
-        total = colmap.count_pairs(database) + pairs_of(rung, count)
-        progress = colmap.Progress("matching pairs", total, lambda: colmap.count_pairs(database))
-        words = str(vocabulary) if rung.matching != "exhaustive" else ""
-        given = {"kind": rung.matching, "overlap": rung.overlap, "vocabulary": words}
-        colmap.run(work, "matches", progress, database=str(database), **given)
-        return colmap.count_pairs(database)
-
-    return match
+def _likeness(work: Path, names: Sequence[str]) -> list[list[float]]:
+    return colmap.run(work, "likeness", database=str(work / "database.db"), names=list(names))
 
 
-def _mapping(work: Path, images: Path, out: Path, kind: str, count: int) -> Callable[[], Any]:
-    def mapping() -> list[dict[str, Any]]:
-        shutil.rmtree(out, ignore_errors=True)
-        counter = work / "posed"
-        counter.unlink(missing_ok=True)
-        posed = lambda: counter.stat().st_size if counter.exists() else 0
-        progress = colmap.Progress("finding poses", count, posed) if kind == "incremental" else None
-        where = {"database": str(work / "database.db"), "images": str(images), "out": str(out)}
-        return colmap.run(work, "mapping", progress, **where, kind=kind, counter=str(counter))
+def _match(work: Path, named: Sequence[tuple[str, str]]) -> int:
+    """Matches pairs of names; returns how many pairs the database holds then."""
+    database, listed = work / "database.db", work / "pairs.txt"
+    files.write(listed, "".join(f"{a} {b}\n" for a, b in named))
+    before = colmap.count_pairs(database)
+    progress = colmap.Progress("matching pairs", len(named), lambda: colmap.count_pairs(database) - before)
+    colmap.run(work, "matches", progress, database=str(database), pairs=str(listed))
+    return colmap.count_pairs(database)
 
-    return mapping
+
+def _map(work: Path, images: Path, out: Path, kind: str, count: int) -> list[dict[str, Any]]:
+    """Structure from motion into `out`; returns the models that it made."""
+    shutil.rmtree(out, ignore_errors=True)
+    counter = work / "posed"
+    counter.unlink(missing_ok=True)
+    posed = lambda: counter.stat().st_size if counter.exists() else 0
+    progress = colmap.Progress("finding poses", count, posed) if kind == "incremental" else None
+    where = {"database": str(work / "database.db"), "images": str(images), "out": str(out)}
+    return colmap.run(work, "mapping", progress, **where, kind=kind, counter=str(counter))
