@@ -50,6 +50,7 @@ def run(work: Path, step: str, progress: Progress | None = None, **arguments: An
         given.write_text(json.dumps(arguments))
         command = [sys.executable, "-m", "jaxhw.nerf.capture.colmap_worker", step, str(given), str(result)]
         with (work / "colmap.log").open("ab") as log:
+            start = log.tell()
             # A group of its own: Ctrl-C in a terminal reaches us alone. It ends when its standard input does.
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
             try:
@@ -58,7 +59,7 @@ def run(work: Path, step: str, progress: Progress | None = None, **arguments: An
                 child.kill()
                 child.wait()
         if child.returncode != 0 or not result.exists():
-            raise UserError(_failure(work / "colmap.log", step, child.returncode))
+            raise UserError(_failure(work / "colmap.log", start, step, child.returncode))
         return json.loads(result.read_text())
 
 
@@ -122,13 +123,13 @@ def matched(database: Path) -> dict[str, list[str]]:
     return found
 
 
-def _failure(log: Path, step: str, code: int) -> str:
-    """One line for a step that failed."""
+def _failure(log: Path, start: int, step: str, code: int) -> str:
+    """One line for a step that failed, out of what it wrote into the log from byte `start` on."""
     with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 4000))
+        file.seek(max(start, os.fstat(file.fileno()).st_size - 10_000))
         lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    for reason in DISK:
-        if any(reason in line for line in lines[-20:]):
+    for reason in (*DISK, "disk I/O error"):  # the last is SQLite's word for a limit
+        if any(reason in line for line in lines):
             return f"cannot write {log.parent}: {reason}; mend that and run the same command: finished phases stay"
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     if code == -signal.SIGKILL:

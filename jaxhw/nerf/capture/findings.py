@@ -70,7 +70,7 @@ def _reason(
     count, partners = features.get(kept.name, 0), matched.get(kept.name, ())
     blurred = " (it is blurred)" if kept.blurry else ""
     if count < FEW:
-        return f"only {count} features: blank walls, darkness or blur have none{blurred}"
+        return f"{f'only {count}' if count else 'no'} features: blank walls, darkness or blur have none{blurred}"
     if kept.name in elsewhere:
         others = len(elsewhere[kept.name]["images"])
         return f"belongs to a second model of {others} pictures: another place, or pictures in between are missing"
