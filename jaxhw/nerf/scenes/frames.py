@@ -185,8 +185,8 @@ def check(frame: Frame) -> None:
         raise UserError(f"{frame.name} has a focal length of {min(lens.focal):g} pixels: it must be positive")
     if min(lens.size) <= 0 or max(lens.size) > LARGEST:
         raise UserError(
-            f"{frame.name} has a camera of {lens.size[0]:g} x {lens.size[1]:g} pixels: both must be positive "
-            f"and at most {LARGEST}"
+            f"{frame.name} has a camera of {shortened(f'{lens.size[0]} x {lens.size[1]}')} pixels: both must be "
+            f"positive and at most {LARGEST}"
         )
 
 

@@ -195,3 +195,13 @@ def test_values_of_a_wrong_kind_or_size(tmp_path, change):
 
 def test_folders_that_fail_are_told_by_name(tmp_path):
     load_fails(folders.write_transforms(tmp_path, train_filenames=[3]), "transforms.json")
+
+
+@pytest.mark.parametrize("size", ["1" + "0" * 400 + " 12", "16 1" + "0" * 400, "-1" + "0" * 400 + " 12"])
+def test_a_size_of_400_digits_is_one_line(tmp_path, size):
+    """No number that a float could hold, which a message must not need."""
+    folder = folders.write_colmap_text(tmp_path / "scene", camera=f"PINHOLE {size} 20 20 8.5 5.5")
+    fails_within_a_line(folder, r"has a camera of .* pixels: both must be positive and at most 1000000")
+    wide, high = map(int, size.split())
+    folder = folders.write_transforms(tmp_path / "other", w=wide, h=high)
+    fails_within_a_line(folder, r"is not a transforms\.json|pixels: both must be positive and at most 1000000")
