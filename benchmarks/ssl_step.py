@@ -45,7 +45,7 @@ def jaxhw_step(variant: str):
     from jaxhw.vision.tasks import pretrain
 
     images = datasets.Dataset(np.zeros(IMAGES, np.int32), ["any"], 32, pixels(), np.arange(IMAGES))
-    datasets.load = lambda *args: images
+    datasets.load = lambda *args, **options: images
     config = pretrain.default_config("simclr")
     dtype, divided = re.match(r"(\w+)(, 2 devices)?", variant).groups()
     config.update({"steps": 10**6, "batch_size": BATCH, "dtype": dtype, "validation": 0.0})

@@ -1,16 +1,22 @@
 """Picture files: opened with one line for whatever is wrong, turned upright, 8 bits a channel; for both wings."""
 
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import jax
 import numpy as np
 from PIL import Image
 
-from jaxhw.errors import UserError
+from jaxhw.errors import UserError, warn
+from jaxhw.options import between
 
 T = TypeVar("T")
+
+WHITE = 65535  # what is white in pictures of 16 bits, where nothing says otherwise
+CAN_BE_WHITE = between(255, WHITE)
 
 # Pillow refuses to open pictures of more than 179 megapixels; here a JPEG may be read in reduced form first.
 MOST_PIXELS = 178_956_970
@@ -71,19 +77,53 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey keeps its upper 8 bits, where PIL's own conversion would clip; other pictures stay as they are.
+class Levels:
+    """How 16-bit grey becomes 8 bits, and how much of its range a folder's pictures use.
 
-    Raises:
-      ValueError: the pixels are floating-point numbers, of which nothing says what is white.
+    Grey alone is concerned: of pictures with 16 bits a colour, Pillow itself reads the upper 8.
+
+    Args:
+      white: the value that becomes 255, as what lies above it does; 65535 keeps the upper 8 bits.
+
+    Attributes:
+      count: how many pictures of 16-bit grey were read.
+      highest: the largest value in them.
     """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
-    # 16-bit grey has the modes "I;16", with its byte orders, and "I", in which PIL holds some such files.
-    if not image.mode.startswith("I"):
-        return image
-    grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-    return Image.fromarray((grey >> 8).astype(np.uint8))
+
+    def __init__(self, white: int = WHITE):
+        self.white, self.count, self.highest = white, 0, 0
+        self._lock = threading.Lock()  # several threads read
+
+    def to_8_bits(self, image: Image.Image) -> Image.Image:
+        """8 bits in the place of 16-bit grey, which PIL's own conversion would clip; other pictures as they are.
+
+        Raises:
+          ValueError: the pixels are floating-point numbers, of which nothing says what is white.
+        """
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+        # 16-bit grey has the modes "I;16", with its byte orders, and "I", in which PIL holds some such files.
+        if not image.mode.startswith("I"):
+            return image
+        grey = np.clip(np.asarray(image), 0, WHITE).astype(np.uint32)
+        with self._lock:
+            self.count, self.highest = self.count + 1, max(self.highest, int(grey.max()))
+        return Image.fromarray(np.minimum(grey * 256 // (self.white + 1), 255).astype(np.uint8))
+
+    def warn_if_narrow(self, what: str, option: str = "config.white") -> None:
+        """Says in a line where pictures that use a quarter of their range at most come out dark, and what mends it.
+
+        Args:
+          option: where the user says what is white.
+        """
+        fitting = max(255, (1 << self.highest.bit_length()) - 1)
+        if 0 < 4 * self.highest <= self.white and fitting < self.white and jax.process_index() == 0:
+            brightest = self.highest * 256 // (self.white + 1)
+            pictures = "1 picture of 16 bits uses" if self.count == 1 else f"{self.count:,} pictures of 16 bits use"
+            warn(
+                f"{what}: {pictures} only the values up to {self.highest} of {self.white}, which come out dark "
+                f"({brightest} of 255 at most); if {fitting} is white in them, set {option}={fitting}"
+            )
 
 
 def register_heif() -> bool:

@@ -14,20 +14,23 @@ from ml_collections import ConfigDict
 
 from jaxhw import files
 from jaxhw import mesh as meshes
+from jaxhw.decoding import CAN_BE_WHITE, Levels
 from jaxhw.errors import UserError, warn
 from jaxhw.main import set_up
+from jaxhw.options import require
 
 if TYPE_CHECKING:  # its imports take seconds, which --help does not need
     from jaxhw.vision.data.datasets import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--workdir, --split, --dataset, --out."""
+    """--workdir, --split, --dataset, --white, --out."""
     which = "which images; all: of a data set that is not cut (default: test)"
     other = "another data set with the same classes, cut as for training: of a folder without test/, a fifth is scored"
     parser.add_argument("--workdir", type=files.path, required=True, help="the run")
     parser.add_argument("--split", choices=("test", "val", "all"), default="test", help=which)
     parser.add_argument("--dataset", default="", help=other)
+    parser.add_argument("--white", type=int, help="the value that is white in 16-bit grey (default: as in training)")
     parser.add_argument("--out", type=files.path, help="where the confusion matrix goes (default: the workdir)")
 
 
@@ -45,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     with config.unlocked():
         config.dataset = args.dataset or config.dataset
         config.image_size = classifier.image_size
+        config.white = white_of(args.white, config)
     images = matched(images_of(config, args.split), classifier.names, config.dataset)
     out = args.out or args.workdir
     files.make_folder(out, "--out")
@@ -63,6 +67,13 @@ def run(args: argparse.Namespace) -> None:
         print(f"written: {out / f'{args.split}_confusion.png'}, {out / f'{args.split}_classes.json'}")
 
 
+def white_of(given: int | None, config: ConfigDict) -> int:
+    """What is white in pictures of 16 bits: what ``--white`` says, else as in the run's training."""
+    if given is not None:
+        require("--white", given, CAN_BE_WHITE, kind=int)
+    return config.white if given is None else given
+
+
 def images_of(config: ConfigDict, split: str) -> "Dataset":
     """The images of a split, and no others: a validation split alone is cut from the training set.
 
@@ -73,7 +84,10 @@ def images_of(config: ConfigDict, split: str) -> "Dataset":
     from jaxhw.vision.tasks.classify import load_splits
 
     if split != "val" or datasets.has_validation(config.dataset):
-        return datasets.load(config.dataset, split, config.image_size, config.data_dir or None)
+        levels = Levels(config.white)
+        images = datasets.load(config.dataset, split, config.image_size, config.data_dir or None, levels=levels)
+        levels.warn_if_narrow(config.dataset, "--white")
+        return images
     if not config.validation:
         raise UserError("the run held out no validation split (its config.validation is 0)")
     with config.unlocked():

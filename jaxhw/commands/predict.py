@@ -10,13 +10,16 @@ from pathlib import Path
 
 from jaxhw import files
 from jaxhw import mesh as meshes
+from jaxhw.commands.eval import white_of
+from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--workdir and the pictures."""
+    """--workdir, --white and the pictures."""
     parser.add_argument("--workdir", type=files.path, required=True, help="the run")
+    parser.add_argument("--white", type=int, help="the value that is white in 16-bit grey (default: as in training)")
     parser.add_argument(
         "images", nargs="+", type=files.path, metavar="IMAGE", help="picture files of any size, or folders of them"
     )
@@ -32,9 +35,10 @@ def run(args: argparse.Namespace) -> None:
     from jaxhw.vision.tasks.trained import open_run
 
     set_up()
-    _, classifier = open_run(args.workdir)
-    paths = pictures(args.images)
-    images = np.stack([read_image(path, classifier.image_size) for path in paths])
+    config, classifier = open_run(args.workdir)
+    paths, levels = pictures(args.images), Levels(white_of(args.white, config))
+    images = np.stack([read_image(path, classifier.image_size, levels) for path in paths])
+    levels.warn_if_narrow("the pictures", "--white")
     variables = restore_variables(args.workdir, meshes.replicated(meshes.make_mesh(1)))
     probabilities = np.asarray(jax.nn.softmax(jax.jit(classifier.logits)(variables, images)))
     for path, row in zip(paths, probabilities, strict=True):

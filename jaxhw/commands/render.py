@@ -85,7 +85,7 @@ def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, .
     from jaxhw.nerf.scenes.pictures import over
 
     config = run.config
-    scene = scenes.load(config.scene, config.downscale, config.split)
+    scene = scenes.load(config.scene, config.downscale, config.split, config.white)
     chosen = scene.split[args.path]
     if not len(chosen):
         raise UserError(f"the scene {config.scene} has no pictures in its split {args.path}")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import metrics, ornament, plots
+from jaxhw.decoding import WHITE
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import generate_rays
 from jaxhw.nerf.fields import registry
@@ -41,6 +42,7 @@ def default_config(model: str) -> ConfigDict:
             {
                 "scene": "demo",  # a folder or demo
                 "downscale": 1,
+                "white": WHITE,  # the value that is white in pictures of 16-bit grey
                 "split": "given",  # given, every:8 or fraction:0.9
                 "background": "white",  # black, white or random (then black where it is evaluated)
                 "eval_all_every": 0,  # steps between evaluations of all held-out pictures: a multiple of eval_every
@@ -60,7 +62,7 @@ class Nerf(Task):
         self.config, self.mesh = config, mesh
         _check(config)
         # The scene, and what of it is learnt from and watched.
-        self.scene = scene.load(config.scene, config.downscale, config.split)
+        self.scene = scene.load(config.scene, config.downscale, config.split, config.white)
         for width, height in np.unique(self.scene.pictures.size, axis=0):
             quality.check_size((height, width))
         train = self.scene.split["train"]

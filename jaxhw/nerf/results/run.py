@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from jaxhw import checkpoint
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
+from jaxhw.decoding import WHITE
 from jaxhw.nerf.cameras.cameras import Cameras
 from jaxhw.nerf.fields import registry
 from jaxhw.nerf.fields.field import Field, Setting
@@ -45,6 +46,8 @@ class Run:
           UserError: the workdir is none of a NeRF run, or holds no checkpoint yet.
         """
         config, scene = configs.load(workdir / "config.json"), saved.read(workdir / "scene.json")
+        with config.unlocked():
+            config.white = config.get("white", WHITE)  # which older runs have none of
         field = registry.create(config.model, setting(scene))
         everywhere = meshes.replicated(mesh)  # the checkpoint may come from other devices
         restored = checkpoint.restore_variables(workdir, everywhere)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxhw import decoding
-from jaxhw.decoding import TO_UPRIGHT, TURNED, open_picture, to_8_bits
+from jaxhw.decoding import TO_UPRIGHT, TURNED, Levels, open_picture
 
 # What pictures are called. Suffixes in capitals count as well.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
@@ -34,16 +34,16 @@ def has_transparency(path: Path) -> bool:
     return open_picture(path, lambda image: image.has_transparency_data)
 
 
-def read_picture(path: Path, downscale: int, upright: bool = False) -> np.ndarray:
+def read_picture(path: Path, downscale: int, upright: bool = False, levels: Levels | None = None) -> np.ndarray:
     """uint8 [h, w, 3], or [h, w, 4] if the file has transparency: each pixel is the mean of downscale x downscale ones.
 
     Means are weighted with alpha: the same as blending with a background first. A remainder at the right and lower edge
-    is cut off.
+    is cut off. 16-bit grey becomes 8 bits as `levels` says, its upper 8 where there are none.
     """
 
     def decode(image: Image.Image) -> np.ndarray:
         turn = TO_UPRIGHT.get(_orientation(image)) if upright else None
-        image = to_8_bits(image)
+        image = (levels or Levels()).to_8_bits(image)
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         image = image if turn is None else image.transpose(turn)
         whole = (0, 0, *(side // downscale * downscale for side in image.size))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxhw import options, streams
+from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import PERSPECTIVE, Cameras
 from jaxhw.nerf.scenes import demo, masks, placing, report
@@ -54,7 +55,7 @@ class Scene:
     to_capture: np.ndarray
 
 
-def load(scene: str, downscale: int = 1, split: str = "given") -> Scene:
+def load(scene: str, downscale: int = 1, split: str = "given", white: int = WHITE) -> Scene:
     """Loads a scene.
 
     Args:
@@ -63,17 +64,19 @@ def load(scene: str, downscale: int = 1, split: str = "given") -> Scene:
       downscale: pictures become this many times smaller, by area averaging; a remainder at the edges is cut off.
       split: "given" by the format; "every:8": frames 0, 8, 16, ... by name are the test set; "fraction:0.9":
         nerfstudio's, that share trains, evenly spread, and the rest is the test set.
+      white: the value that is white in pictures of 16-bit grey.
 
     Raises:
       UserError: one line, for whatever is wrong with the folder.
     """
     options.require("config.downscale", downscale, options.at_least(1), kind=int)
+    options.require("config.white", white, CAN_BE_WHITE, kind=int)
     if scene == "demo":
         return _demo(downscale, split)
-    return _load_folder(Path(scene).expanduser(), downscale, split)
+    return _load_folder(Path(scene).expanduser(), downscale, split, Levels(white))
 
 
-def _load_folder(folder: Path, downscale: int, split: str) -> Scene:
+def _load_folder(folder: Path, downscale: int, split: str, levels: Levels) -> Scene:
     # What the folder's format says, checked: after this every frame has a file and a possible camera.
     folder, capture = _read(folder)
     if len(capture.frames) < 2:
@@ -92,7 +95,8 @@ def _load_folder(folder: Path, downscale: int, split: str) -> Scene:
     for note in (*capture.notes, *repeated, *turned, *placed.notes):
         report.say(note)
     report.summary(folder, frames, parts, capture)
-    pictures = _pictures(frames, cameras.size, downscale)
+    pictures = _pictures(frames, cameras.size, downscale, levels)
+    levels.warn_if_narrow(str(folder))
     if not any(pictures.mask(i).any() for i in parts["train"]):
         masked = next(frames[i].mask for i in parts["train"])
         raise UserError(f"{folder}: the masks leave no pixel to train on; {masked} is one of them")
@@ -198,14 +202,14 @@ def _common_model(frames: Sequence[Frame]) -> str:
     return max(models, key=PERSPECTIVE.index)
 
 
-def _pictures(frames: Sequence[Frame], size: np.ndarray, downscale: int) -> Pictures:
+def _pictures(frames: Sequence[Frame], size: np.ndarray, downscale: int, levels: Levels) -> Pictures:
     """The frames' pictures of sizes [n, 2] with their masks; with alpha if any is transparent anywhere."""
     transparent = any(has_transparency(frame.path) for frame in frames)
     pictures = Pictures.blank(size, 4 if transparent else 3)
 
     def read(i: int) -> np.ndarray | None:
         """Decodes frame i into its place and returns its mask."""
-        picture = read_picture(frames[i].path, downscale, frames[i].upright)
+        picture = read_picture(frames[i].path, downscale, frames[i].upright, levels)
         pictures[i][..., : picture.shape[-1]] = picture
         return masks.read(frames[i], downscale) if frames[i].mask else None
 

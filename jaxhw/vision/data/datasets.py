@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
+from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, defaults, option, read, require
 from jaxhw.vision.data.folder import (
@@ -46,6 +47,7 @@ class Options:
     )
     data_dir: str = option("", "where prepared tfds sets lie; empty is $TFDS_DATA_DIR or ~/tensorflow_datasets")
     image_size: int = option(0, "pixels; 0 is the set's own", at_least(0))
+    white: int = option(WHITE, "the value that is white in 16-bit grey pictures of folder: and domains:", CAN_BE_WHITE)
     normalise: str = option("none", "channel statistics, one of jaxhw.vision.augment.standard.STATISTICS")
 
     @classmethod
@@ -95,6 +97,7 @@ def load(
     image_size: int | None = None,
     data_dir: str | None = None,
     memory_limit: int | None = None,
+    levels: Levels | None = None,
 ) -> Dataset:
     """Loads one split of an image classification set.
 
@@ -109,6 +112,7 @@ def load(
         data_dir: where `tfds:` sets lie; $TFDS_DATA_DIR or ~/tensorflow_datasets when None.
         memory_limit: bytes of pixels above which images stay on disk and are decoded at each use; a quarter of the
             available memory when None.
+        levels: how 16-bit grey pictures of folders become 8 bits; their upper 8 bits when None.
 
     Raises:
         UserError: naming what is missing, unreadable or undecided (the image size), and what to do.
@@ -124,7 +128,7 @@ def load(
     elif kind in KINDS and bool(where) == (kind != "digits"):
         if split not in ("train", "test", "all") and not (split == "val" and has_validation(spec)):
             raise UserError(f"{spec} has the splits train and test, not {split}")
-        images, labels, names = KINDS[kind](where, split, image_size, memory_limit)
+        images, labels, names = KINDS[kind](where, split, image_size, memory_limit, levels or Levels())
     else:
         raise UserError(
             f'unknown dataset "{spec}": use tfds:NAME (such as tfds:cifar100), folder:DIR, domains:DIR or digits'
@@ -157,7 +161,7 @@ def describe(spec: str, image_size: int | None = None, data_dir: str | None = No
 
 
 def load_digits(
-    where: str, split: str, image_size: int | None, memory_limit: int | None
+    where: str, split: str, image_size: int | None, memory_limit: int | None, levels: Levels
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """scikit-learn's digits: grey levels 0..16 spread over 0..255, three equal channels."""
     from sklearn import datasets as sklearn_datasets  # slow to import
@@ -171,6 +175,7 @@ def load_digits(
     return images, digits.target[kept].astype(np.int32), [str(name) for name in digits.target_names]
 
 
-# Where the name of a set begins with one of these, (where, split, image size, memory limit) -> (images, labels, names).
+# Where the name of a set begins with one of these, (where, split, image size, memory limit,
+# levels of 16-bit grey) -> (images, labels, names).
 KINDS = {"folder": load_folder, "domains": load_domains, "digits": load_digits}
 FINDERS = {"folder": find_images, "domains": find_domains}  # what they find without decoding it

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxhw.decoding import open_picture
+from jaxhw.decoding import Levels, open_picture
 from jaxhw.errors import UserError
 from jaxhw.vision.data.images import LazyImages, fit, fits
 from jaxhw.vision.data.listing import Listing, list_pictures
@@ -20,6 +20,7 @@ from jaxhw.vision.data.splits import split_validation
 
 VALIDATION_FOLDERS = ("val", "valid", "validation")
 TEST_FOLDERS = ("test", *VALIDATION_FOLDERS)  # without test/, validation images are what is tested on
+LOOKED_AT = 64  # pictures of a set that stays on disk, for the levels of 16-bit grey
 Loaded = tuple[np.ndarray | LazyImages, np.ndarray, list[str]]  # images [n, h, w, 3], labels int32 [n], class names
 
 
@@ -42,24 +43,28 @@ class Files(NamedTuple):
         return self._replace(paths=[self.paths[i] for i in indices], labels=self.labels[indices])
 
 
-def load_folder(where: str, split: str, image_size: int | None, memory_limit: int | None) -> Loaded:
+def load_folder(where: str, split: str, image_size: int | None, memory_limit: int | None, levels: Levels) -> Loaded:
     """Loads one split of a folder; see `jaxhw.vision.data.datasets.load`."""
-    return decode(find_images(where, split), f"folder:{where}, {split}", image_size, memory_limit)
+    return decode(find_images(where, split), f"folder:{where}, {split}", image_size, memory_limit, levels)
 
 
-def load_domains(where: str, split: str, image_size: int | None, memory_limit: int | None) -> Loaded:
+def load_domains(where: str, split: str, image_size: int | None, memory_limit: int | None, levels: Levels) -> Loaded:
     """Loads one split of a set of domains, `DIR` or `DIR:photo,sketch`; see `jaxhw.vision.data.datasets.load`."""
-    return decode(find_domains(where, split), f"domains:{where}, {split}", image_size, memory_limit)
+    return decode(find_domains(where, split), f"domains:{where}, {split}", image_size, memory_limit, levels)
 
 
-def decode(files: Files, what: str, image_size: int | None, memory_limit: int | None) -> Loaded:
+def decode(files: Files, what: str, image_size: int | None, memory_limit: int | None, levels: Levels) -> Loaded:
     """(images, labels, names), the images in memory if they fit; says in a line what there is and what is left out."""
     if jax.process_index() == 0:
         print(summary(files, what), file=sys.stderr)
     size = image_size or common_size(files.paths)
-    images = LazyImages(lambda i: read_image(files.paths[i], size), len(files.paths), size)
-    in_memory = fits(images.nbytes, memory_limit)
-    return images[np.arange(len(images))] if in_memory else images, files.labels, files.names
+    images = LazyImages(lambda i: read_image(files.paths[i], size, levels), len(files.paths), size)
+    if fits(images.nbytes, memory_limit):
+        return images[np.arange(len(images))], files.labels, files.names
+    # Images that are read at each use have shown no levels yet: some tell of all.
+    for i in np.linspace(0, len(images) - 1, min(LOOKED_AT, len(images)), dtype=int):
+        open_picture(files.paths[i], levels.to_8_bits)
+    return images, files.labels, files.names
 
 
 def summary(files: Files, what: str) -> str:
@@ -216,9 +221,9 @@ def _check_same_classes(first: Path, second: Path) -> None:
         )
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
+def read_image(path: Path, size: int, levels: Levels | None = None) -> np.ndarray:
     """Decodes one file to uint8 [size, size, 3]; UserError names a file that cannot be read."""
-    return open_picture(path, lambda image: fit(image, size))
+    return open_picture(path, lambda image: fit(image, size, levels))
 
 
 def common_size(paths: list[Path]) -> int:

@@ -9,27 +9,27 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jaxhw import streams
-from jaxhw.decoding import to_8_bits, upright
+from jaxhw.decoding import Levels, upright
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Turns any mode into 8-bit RGB, upright by its EXIF orientation.
+def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
+    """Turns any mode into 8-bit RGB, upright by its EXIF orientation; 16-bit grey as `levels` says.
 
-    Transparency is composited on white. 16-bit grey keeps its upper 8 bits, where PIL's own conversion would clip.
+    Transparency is composited on white.
 
     Raises:
         ValueError: the pixels are floating-point numbers, of which nothing says what is white.
     """
-    image = to_8_bits(upright(image))
+    image = levels.to_8_bits(upright(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def fit(image: Image.Image, size: int) -> np.ndarray:
+def fit(image: Image.Image, size: int, levels: Levels | None = None) -> np.ndarray:
     """Resizes so that the shorter side is `size` (antialiased bilinear) and crops the centre: uint8 [size, size, 3]."""
-    image = to_rgb(image)
+    image = to_rgb(image, levels or Levels())
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)

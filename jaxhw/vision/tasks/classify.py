@@ -3,6 +3,7 @@
 Shapes: b images [b, h, w, 3] of c classes, logits [b, c].
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 from jaxhw import config as configs
 from jaxhw import files, json_file, plots
 from jaxhw import mesh as meshes
+from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, below, defaults, option
 from jaxhw.state import Variables
@@ -189,8 +191,9 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
       UserError: as ``datasets.load`` does; a set has fewer than two classes or images without a label.
     """
     # What to train on: all of the set, or a part of its labels, less the validation split.
-    where, held_out = config.data_dir or None, {}
-    train = datasets.load(config.dataset, "train", config.image_size or None, where)
+    held_out, levels = {}, Levels(config.white)
+    load = functools.partial(datasets.load, config.dataset, data_dir=config.data_dir or None, levels=levels)
+    train = load("train", config.image_size or None)
     if len(train.names) < 2:
         has = f"only one class, {train.names[0]}" if train.names else "no class folders, and so no labels"
         raise UserError(f"config.dataset={config.dataset} has {has}; at least 2 classes are needed")
@@ -200,10 +203,11 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
         kept, cut = datasets.split_validation(train.labels, config.validation, config.seed)
         train, held_out["val"] = train.subset(kept), train.subset(cut)
     elif datasets.has_validation(config.dataset):
-        held_out["val"] = datasets.load(config.dataset, "val", train.image_size, where)
+        held_out["val"] = load("val", train.image_size)
     # The test split has the training images' size, even where that is the set's own.
     if config.test:
-        held_out["test"] = datasets.load(config.dataset, "test", train.image_size, where)
+        held_out["test"] = load("test", train.image_size)
+    levels.warn_if_narrow(config.dataset)
     for name, split in {"train": train, **held_out}.items():
         if split.labels.min() < 0:
             other = "; set config.test=False" if name == "test" else ""

@@ -3,6 +3,7 @@
 Shapes: v views of b images, [b, v, h, w, c]; features have d numbers, projections p.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots
+from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.options import at_least, below, defaults, option, require
 from jaxhw.state import Variables
@@ -227,12 +229,13 @@ def load(config: ConfigDict) -> Images:
       UserError: as ``datasets.load`` and the functions of ``splits`` do.
     """
     # What to learn from, and the set for kNN, which may be another one.
-    where = config.data_dir or None
+    levels = Levels(config.white)
+    load_split = functools.partial(datasets.load, data_dir=config.data_dir or None, levels=levels)
     other = bool(config.knn_dataset) and (config.knn_dataset, "train") != (config.dataset, config.split)
     rng = np.random.default_rng(config.seed)
-    train = datasets.load(config.dataset, config.split, config.image_size or None, where)
+    train = load_split(config.dataset, config.split, config.image_size or None)
     size, spec = train.image_size, config.knn_dataset if other else config.dataset
-    bank = datasets.load(spec, "train", size, where) if other else train
+    bank = load_split(spec, "train", size) if other else train
     # With labels, queries are held out: they are neither in the bank nor learnt from. They are shuffled because the
     # monitor takes the first of them for its numbers. Without labels, a few images serve.
     labelled = bool(config.validation) and bank.labels.min() >= 0
@@ -247,7 +250,8 @@ def load(config: ConfigDict) -> Images:
     if config.fraction != 1:
         train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
     # Test splits may lack labels, as ImageNet's does: then nothing is tested.
-    test = datasets.load(spec, "test", size, where) if config.test and labelled else None
+    test = load_split(spec, "test", size) if config.test and labelled else None
+    levels.warn_if_narrow(f"{config.dataset} and {spec}" if other else config.dataset)
     scored = test is not None and test.labels.min() >= 0
     return Images(train, bank, queries, test if scored else None, labelled)
 

@@ -112,7 +112,7 @@ def test_a_class_without_images_is_null(tmp_path):
 
 @pytest.mark.parametrize(("split", "advice"), [("train", ""), ("test", "; set config.test=False")])
 def test_images_without_a_label_are_refused(monkeypatch, split, advice):
-    def load(spec, which, image_size, where):
+    def load(spec, which, image_size, **options):
         labels = np.array([0, 1, -1 if which == split else 1], np.int32)
         return Dataset(labels, ["a", "b"], 8, np.zeros((3, 8, 8, 3), np.uint8), np.arange(3))
 

@@ -110,7 +110,7 @@ def test_the_images_looked_at_first_are_of_all_classes(monkeypatch):
 
     digits = datasets.load("digits", "train")
     by_class = digits.subset(np.argsort(digits.labels, kind="stable"))  # as folders are read
-    monkeypatch.setattr(datasets, "load", lambda *args: by_class)
+    monkeypatch.setattr(datasets, "load", lambda *args, **options: by_class)
     queries = load(config_of()).queries
     assert len(set(queries.labels[:20])) > 5 and np.array_equal(queries.rows, load(config_of()).queries.rows)
 
@@ -120,7 +120,8 @@ def test_a_set_s_labelled_split_serves_its_unlabelled_one(monkeypatch):
 
     whole, real = datasets.load("digits", "train"), datasets.load
     blank = datasets.Dataset(np.full_like(whole.labels, -1), [], 8, whole.images, whole.rows)
-    read = lambda spec, split, *rest: blank if split == "unlabelled" else real("digits", split, *rest)
+    digits = lambda split, *size, **options: real("digits", split, *size, **options)
+    read = lambda spec, split, *size, **options: blank if split == "unlabelled" else digits(split, *size, **options)
     monkeypatch.setattr(datasets, "load", read)
     sets = load(config_of(split="unlabelled", knn_dataset="digits"))
     assert sets.labelled and len(sets.train) == 1438 and len(sets.bank) + len(sets.queries) == 1438
@@ -141,10 +142,10 @@ def test_without_labels_there_is_no_knn(monkeypatch):
 
     whole = datasets.load("digits", "train")
     blank = datasets.Dataset(np.full_like(whole.labels, -1), [], 8, whole.images, whole.rows)
-    monkeypatch.setattr(datasets, "load", lambda *args: blank)
+    monkeypatch.setattr(datasets, "load", lambda *args, **options: blank)
     sets = load(config_of())
     assert len(sets.train) == 1438 and not sets.labelled and sets.test is None
-    read = lambda spec, split, *rest: blank if split == "test" else whole
+    read = lambda spec, split, *size, **options: blank if split == "test" else whole
     monkeypatch.setattr(datasets, "load", read)
     sets = load(config_of())
     assert sets.labelled and sets.test is None  # ImageNet's
