@@ -4,10 +4,11 @@ Each holds the checksums of its files, written before it gets its name, and they
 the newest checkpoint is damaged, the one before it is read.
 """
 
+import contextlib
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from jaxhw import checksums, files
 from jaxhw import mesh as meshes
-from jaxhw.errors import UserError, warn
+from jaxhw.errors import DiskFailure, UserError, disk_failure, warn
 from jaxhw.state import Variables
 
 PyTree = Any
@@ -89,12 +90,14 @@ class Checkpoints:
 
         Raises:
           UserError: the disk has no room for it.
+          DiskFailure: so it turned out in the midst of writing this one, or the one before.
         """
         if step != self.latest():
             self._check_room(state)
             self.wait()  # for the checkpoint before this one, whose step is the one being written
             self._writing = step
-            self._manager.save(step, args=ocp.args.StandardSave(state), custom_metadata={"seconds": seconds})
+            with self._naming_the_folder():
+                self._manager.save(step, args=ocp.args.StandardSave(state), custom_metadata={"seconds": seconds})
 
     def _check_room(self, state: PyTree) -> None:
         needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -106,7 +109,18 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when the last checkpoint is complete."""
-        self._manager.wait_until_finished()
+        with self._naming_the_folder():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        """Where Orbax reports a full disk, its error may lack the path, or have another error in front of it."""
+        try:
+            yield
+        except Exception as error:
+            if reason := disk_failure(error, unnamed=str(self.folder)):
+                raise DiskFailure(reason) from error
+            raise
 
     def drop(self, step: int) -> None:
         """Deletes the checkpoint of a step if there is one."""
@@ -175,7 +189,8 @@ class Checkpoints:
                 checksums.write(unnamed)
 
     def close(self) -> None:
-        self._manager.close()
+        with self._naming_the_folder():
+            self._manager.close()
 
 
 def exists(workdir: str | Path) -> bool:

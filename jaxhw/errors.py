@@ -28,6 +28,10 @@ class UserError(Exception):
     """Bad input. Entry points print its single line after ``error:`` and exit with code 2."""
 
 
+class DiskFailure(Exception):
+    """The disk is full or forbids writing; the text is :func:`disk_failure`'s."""
+
+
 def warn(line: str) -> None:
     """Says on stderr, once a process, what is wrong and yet ends nothing."""
     if line not in _said:
@@ -63,13 +67,21 @@ def _exit_code(function: Callable[[], None]) -> int:
         reason = disk_failure(error)
         if not reason:
             raise
-        own, sys.stderr = sys.stderr, io.StringIO()  # writers' threads may be in the midst of a traceback
-        print(f"\nerror: {reason}; mend that and run the same command: what was complete stays", file=own, flush=True)
+        own, sys.stderr = sys.stderr, io.StringIO()
+        line = f"error: {reason}; mend that and run the same command: what was complete stays"
+        print(f"\n{line}" if streams.is_terminal(own) else line, file=own, flush=True)  # a bar may stand there
+        sys.stdout.flush()
         os._exit(2)  # threads and exit handlers would fail again, each with a traceback
 
 
-def disk_failure(error: BaseException | None) -> str:
-    """``cannot write PATH: No space left on device`` if that is what lies behind an error, else an empty string."""
+def disk_failure(error: BaseException | None, unnamed: str = "the output") -> str:
+    """``cannot write PATH: No space left on device`` if that is what lies behind an error, else an empty string.
+
+    Args:
+      unnamed: stands for the path where the error has none.
+    """
+    if isinstance(error, DiskFailure):
+        return str(error)
     found = ""
     while error is not None:
         reason = next((text for text in DISK if text in str(error)), "")
@@ -77,6 +89,6 @@ def disk_failure(error: BaseException | None) -> str:
         named = getattr(error, "filename", None) or (quoted and quoted[1])
         if reason and named:
             return f"cannot {'open' if reason == 'Permission denied' else 'write'} {named}: {reason}"
-        found = found or (reason and f"cannot write the output: {reason}")
+        found = found or (reason and f"cannot write {unnamed}: {reason}")
         error = error.__cause__ or error.__context__
     return found

@@ -1,9 +1,11 @@
 """Files that are complete or absent, and folders that can be made or are refused in one line."""
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,24 @@ from jaxhw.errors import UserError
 def write(path: Path, text: str) -> None:
     """Writes a text file beside its name and renames it, so that a process that dies leaves the old one or the new."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write seeds of one study
-    partial.write_text(text, "utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
-    partial.replace(path)
+    with naming(path, partial):
+        partial.write_text(text, "utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
+        partial.replace(path)
+
+
+@contextlib.contextmanager
+def naming(path: Path, partial: Path) -> Iterator[None]:
+    """Within, an OSError of writing ``partial``, or ``path`` from it, names ``path``; a half file is removed.
+
+    Of itself the error of a full disk names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

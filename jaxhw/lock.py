@@ -63,12 +63,8 @@ def _take(path: Path, flag: str) -> None:
             file = path.open("xb", buffering=0)  # O_EXCL: also between hosts, only one creates it
         except FileExistsError:
             raise UserError(f"another process has just begun in {path.parent}; choose another {flag}") from None
-        try:
-            with file:
-                file.write(json.dumps(_me() | {"since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}"}).encode())
-        except OSError:  # a full disk: nobody is to wait for a lock that nobody holds
-            path.unlink(missing_ok=True)
-            raise
+        with files.naming(path, path), file:  # on a full disk nobody is to wait for a lock that nobody holds
+            file.write(json.dumps(_me() | {"since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}"}).encode())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxhw.errors import UserError, exit_code
 from jaxhw.process import restart_with_huge_pages
@@ -57,9 +58,20 @@ def set_up() -> None:
     import jax
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _print_unraisable
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/jaxhw/xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _print_unraisable(failure: Any) -> None:
+    """Python's report of an error that nobody can catch, but for those of the checkpoint writer's threads.
+
+    When one array of a checkpoint cannot be written, its event loop closes, and the thread of each other array would
+    print a traceback of six lines because of that.
+    """
+    if str(failure.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(failure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -62,9 +62,10 @@ def lasting() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def is_terminal() -> bool:
-    """Whether somebody watches stderr, where bars are drawn."""
-    return bool(sys.stderr) and sys.stderr.isatty()
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether somebody watches a stream: stderr, where bars are drawn, or another."""
+    stream = stream or sys.stderr
+    return bool(stream) and stream.isatty()
 
 
 class Meter:

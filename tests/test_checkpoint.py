@@ -8,7 +8,7 @@ import pytest
 
 from jaxhw import mesh as meshes
 from jaxhw.checkpoint import Checkpoints, exists, restore_variables
-from jaxhw.errors import UserError
+from jaxhw.errors import DiskFailure, UserError, disk_failure
 
 STATE = {"params": {"w": jnp.arange(6.0).reshape(2, 3)}, "model_state": {}, "ema": None, "rng": jax.random.key(3)}
 
@@ -85,6 +85,24 @@ def test_errors_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"step_1 is damaged \(default/d/\w+ is missing\); there is no older") as caught:
         Checkpoints(tmp_path).restore(whole(1))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["save", "wait_until_finished", "close"])
+def test_a_full_disk_is_told_with_a_path(tmp_path, monkeypatch, method):
+    """Orbax's error may have none."""
+
+    def fail(*args, **options):
+        raise RuntimeError("in the background") from OSError(28, "No space left on device")
+
+    checkpoints = Checkpoints(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager, method, fail)
+        with pytest.raises(
+            DiskFailure, match=rf"^cannot write {tmp_path}/checkpoints: No space left on device$"
+        ) as met:
+            checkpoints.close() if method == "close" else checkpoints.save(1, STATE)
+    assert disk_failure(met.value) == f"cannot write {tmp_path}/checkpoints: No space left on device"
+    checkpoints.close()
 
 
 def cut(path):

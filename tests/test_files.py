@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxhw import files, metrics
-from jaxhw.errors import UserError
+from jaxhw.errors import UserError, disk_failure
 
 
 def die(self, target):
@@ -21,6 +21,18 @@ def test_a_file_is_the_old_one_or_the_new(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         files.write(tmp_path / "a.json", "newer")
     assert (tmp_path / "a.json").read_text() == "new"
+
+
+def test_a_full_disk_names_the_file_and_leaves_no_half_of_it(tmp_path, monkeypatch):
+    def fail(self, text, *args):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError) as met:
+        files.write(tmp_path / "a.json", "text")
+    assert disk_failure(met.value) == f"cannot write {tmp_path / 'a.json'}: No space left on device"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_kill_while_a_run_resumes_keeps_its_numbers(tmp_path, monkeypatch):

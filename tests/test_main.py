@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +106,47 @@ def test_twenty_kills_at_random_moments_lose_only_what_came_after_the_last_check
     assert losses(workdir) == losses(tmp_path / "whole") and len(losses(workdir)) == 120
 
 
+def call_limited(blocks, *argv):
+    """As `call`, where no file may grow past a number of blocks of 512 bytes; compiled programs are not kept."""
+    limited = ["sh", "-c", f"trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"", "sh", *command(*argv)]
+    env = {**ENV, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    return subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
+
+
 def test_a_full_disk_is_one_line(tmp_path):
-    """No file may grow past 60 KB: the numbers fit, a checkpoint does not."""
-    flags = train_flags(tmp_path / "run", *STEPS, "--config.model.width=128")
-    limited = ["sh", "-c", "trap '' XFSZ; ulimit -f 120; exec \"$@\"", "sh", *command(*flags)]
-    env = {**ENV, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    """No file may grow past 60 KB: the numbers fit, a checkpoint does not. Beside that line stands the progress."""
+    workdir = tmp_path / "run"
+    done = call_limited(120, *train_flags(workdir, *STEPS, "--config.model.width=128"))
+    assert done.returncode == 2 and not list((workdir / "checkpoints").glob("step_?"))
+    told = [line for line in done.stderr.splitlines() if "images/s" not in line]
+    assert len(told) == 1, done.stderr
+    assert told[0].startswith(f"error: cannot write {workdir / 'checkpoints'}") and "File too large" in told[0]
+
+
+def test_after_a_full_disk_the_same_command_continues(whole, tmp_path):
+    """The checkpoint before the one that did not fit stays, and the run goes on from it as if nothing had been."""
+    workdir = shutil.copytree(whole[0], tmp_path / "run")
+    (workdir / "results.json").unlink()
+    shutil.rmtree(workdir / "checkpoints" / "step_60")
+    done = call_limited(32, *train_flags(workdir, *STEPS))
+    told = [line for line in done.stderr.splitlines() if "images/s" not in line]
     assert done.returncode == 2 and len(told) == 1, done.stderr
-    assert told[0].startswith("error: cannot write ") and "File too large" in told[0]
+    assert told[0].startswith(f"error: cannot write {workdir / 'checkpoints'}"), told
+    assert (workdir / "checkpoints" / "step_56").is_dir() and not (workdir / "checkpoints" / "step_60").exists()
+    done = call(*train_flags(workdir, *STEPS))
+    assert done.returncode == 0, done.stderr
+    assert losses(workdir) == losses(whole[0]) and (workdir / "checkpoints" / "step_60").is_dir()
+
+
+def test_the_checkpoint_writer_s_threads_print_no_tracebacks(monkeypatch):
+    """They report that way that their event loop has closed; other reports are Python's own."""
+    printed = []
+    monkeypatch.setattr(sys, "__unraisablehook__", lambda failure: printed.append(str(failure.exc_value)))
+    monkeypatch.setattr(sys, "unraisablehook", None)
+    main.set_up()
+    for text in ("Event loop is closed", "another"):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(text)))
+    assert printed == ["another"]
 
 
 @pytest.mark.parametrize(

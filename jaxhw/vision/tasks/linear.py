@@ -252,8 +252,9 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays in one rename, so that a run that is cut off leaves no half file."""
     partial = path.with_suffix(".tmp.npz")
-    np.savez(partial, **arrays)
-    os.replace(partial, path)
+    with files.naming(path, partial):
+        np.savez(partial, **arrays)
+        os.replace(partial, path)
 
 
 def _check(config: ConfigDict) -> None:
