@@ -184,6 +184,14 @@ def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> No
     files.write(path, dump(config))
 
 
+def move(workdir: Path, config: ConfigDict, keys: Sequence[str]) -> None:
+    """Writes into a workdir's config.json where the folders that some keys name lie now."""
+    path = workdir / "config.json"
+    saved = load(path)
+    if any(saved[key] != config[key] for key in keys):
+        files.write(path, dump(changed(saved, {key: config[key] for key in keys})))
+
+
 def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
     """Lines such as ``optim.lr: 0.1 there, 0.2 here`` for every leaf that differs (theirs is 'there').
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, files, json_file, lock, metrics, plots, task, train
+from jaxhw import checkpoint, contents, files, json_file, lock, metrics, plots, task, train
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
@@ -189,6 +189,7 @@ def _begin_anew(there: Path) -> None:
         with lock.held(there):
             if not checkpoint.exists(there):
                 (there / "config.json").unlink()
+                (there / contents.FILE).unlink(missing_ok=True)
 
 
 def _spelt(source: Path, key: str, there: Path) -> str:

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxhw.contents import Content
 from jaxhw.errors import UserError
 from jaxhw.optim import Groups
 from jaxhw.options import at_least, require
@@ -138,6 +139,13 @@ class Task(ABC):
 
         Called on every process before the loop, with the variables that the run starts or resumes with.
         """
+
+    def contents(self) -> dict[str, Content]:
+        """What the folders of data hold, by the keys of the config that name them; of other data nothing.
+
+        Such a folder may be moved: a run goes on with one that holds the same, wherever it lies.
+        """
+        return {}
 
     def describe(self, workdir: Path) -> None:
         """Writes what makes the workdir self-contained (labels.json, scene.json) before the first step."""

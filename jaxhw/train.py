@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, files, json_file, lock, metrics, optim, start, version
+from jaxhw import checkpoint, contents, files, json_file, lock, metrics, optim, start, version
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
@@ -56,7 +56,7 @@ def run(
     Raises:
       Refused: the config's values do not go together; nothing has been written.
       Diverged: the loss or the weights are not finite.
-      UserError: the workdir belongs to another config, another process trains in it, the disk is full.
+      UserError: the workdir belongs to another config or other data, another process trains in it, the disk is full.
     """
     began = time.perf_counter()
     # What is wrong with the config or the weights to start from is found before anything is written.
@@ -69,10 +69,12 @@ def run(
             closing.enter_context(lock.held(workdir))
         # The workdir becomes this run's, or is found to be.
         if first:
-            configs.claim(workdir, config, ignore=configs.FREE)
+            data = _claim(task, config, workdir)
         if finished := metrics.results(workdir):
             return finished
         if first:
+            contents.keep(workdir, data)
+            configs.move(workdir, config, contents.movable(workdir, data))
             task.describe(workdir)
         # The state: new, or that of the newest checkpoint.
         checkpoints = checkpoint.Checkpoints(workdir)
@@ -103,6 +105,19 @@ def run(
     if first:
         print(f"stopped at step {int(state.step)} of {task.steps}; the same command continues from there")
     return {}
+
+
+def _claim(task: Task, config: ConfigDict, workdir: Path) -> dict[str, contents.Content]:
+    """Makes a workdir this run's, or finds that it is, by its config and by what its folders of data hold.
+
+    Returns:
+      What they hold.
+    """
+    data = task.contents()
+    moved = tuple(f"{key}:" for key in contents.movable(workdir, data))
+    configs.claim(workdir, config, ignore=(*configs.FREE, *moved))
+    contents.check(workdir, data, {key: f"config.{key}={config[key]}" for key in data})
+    return data
 
 
 def check(config: ConfigDict, task: Task) -> None:

@@ -7,12 +7,13 @@ jaxhw eval --workdir=runs/vit --dataset=folder:pictures --out=elsewhere
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxhw import files
+from jaxhw import contents, files
 from jaxhw import mesh as meshes
 from jaxhw.decoding import CAN_BE_WHITE, Levels
 from jaxhw.errors import UserError, warn
@@ -26,7 +27,10 @@ if TYPE_CHECKING:  # its imports take seconds, which --help does not need
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--workdir, --split, --dataset, --white, --out."""
     which = "which images; all: of a data set that is not cut (default: test)"
-    other = "another data set with the same classes, cut as for training: of a folder without test/, a fifth is scored"
+    other = (
+        "where the run's data set lies now, if it was moved; or another one with the same classes, cut as for "
+        "training: of a folder without test/, a fifth is scored"
+    )
     parser.add_argument("--workdir", type=files.path, required=True, help="the run")
     parser.add_argument("--split", choices=("test", "val", "all"), default="test", help=which)
     parser.add_argument("--dataset", default="", help=other)
@@ -36,8 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the numbers; writes the confusion matrix and the accuracy of each class."""
-    if args.dataset and not args.out:
-        raise UserError("--dataset needs --out=DIR: the workdir keeps the scores of the run's own data set")
     set_up()
     from jaxhw.checkpoint import restore_variables
     from jaxhw.vision.evaluation.scores import Evaluator
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
         config.dataset = args.dataset or config.dataset
         config.image_size = classifier.image_size
         config.white = white_of(args.white, config)
+    _check_place(config, args)
     images = matched(images_of(config, args.split), classifier.names, config.dataset)
     out = args.out or args.workdir
     files.make_folder(out, "--out")
@@ -65,6 +68,30 @@ def run(args: argparse.Namespace) -> None:
         warn(f"nothing written to {out}: {error.strerror}; choose another folder with --out")
     else:
         print(f"written: {out / f'{args.split}_confusion.png'}, {out / f'{args.split}_classes.json'}")
+
+
+def _check_place(config: ConfigDict, args: argparse.Namespace) -> None:
+    """Refuses a data set that is not there any more, and another than the run's without a place for its scores."""
+    from jaxhw.vision.data import datasets
+
+    place = datasets.place(config.dataset)
+    if place and not args.dataset and not place[1].is_dir():
+        raise UserError(
+            f"{config.dataset}, the run's data set, is not there: if it was moved, name its new place with --dataset="
+        )
+    if args.dataset and not args.out and not _is_own(config, args.workdir):
+        raise UserError("--dataset needs --out=DIR: the workdir keeps the scores of the run's own data set")
+
+
+def _is_own(config: ConfigDict, workdir: Path) -> bool:
+    """Whether the data set that a config names is what the run began with, in whatever place."""
+    from jaxhw.vision.tasks import classify
+
+    began = contents.read(workdir)
+    try:
+        return bool(began) and classify.contents(config) == began
+    except UserError:  # it has not even the splits of the run's
+        return False
 
 
 def white_of(given: int | None, config: ConfigDict) -> int:

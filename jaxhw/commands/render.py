@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxhw import files
+from jaxhw import contents, files
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
@@ -26,10 +26,11 @@ LARGEST = 8192  # pixels along a side, which is all that H.264 can hold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--workdir, --path, --frames, --fps, --scale, --out."""
+    """--workdir, --path, --scene, --frames, --fps, --scale, --out."""
     paths = "orbit, ellipse, spiral, interpolate, a nerfstudio camera path (FILE.json), or train, val, test"
     parser.add_argument("--workdir", type=files.path, required=True, help="the run")
     parser.add_argument("--path", default="orbit", help=f"{paths} (default: orbit)")
+    parser.add_argument("--scene", default="", help="where the scene's folder lies now, if it was moved (for splits)")
     parser.add_argument("--frames", type=int, default=120, help="of the video (default: 120)")
     parser.add_argument("--fps", type=float, default=30, help="frames a second (default: 30)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the frames over that of the pictures")
@@ -84,11 +85,17 @@ def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, .
     from jaxhw.nerf.scenes import scene as scenes
     from jaxhw.nerf.scenes.pictures import over
 
-    config = run.config
-    scene = scenes.load(config.scene, config.downscale, config.split, config.white)
+    config, place = run.config, args.scene or run.config.scene
+    if place != "demo" and not args.scene and not Path(place).expanduser().exists():
+        raise UserError(f"the run's scene {place} is not there: if it was moved, name its new place with --scene=DIR")
+    scene = scenes.load(place, config.downscale, config.split, config.white)
+    if scene.content:
+        contents.check(args.workdir, {"scene": scene.content}, {"scene": f"the scene {place}"})
+    if scene.names != run.scene.names:  # all that older runs kept
+        raise UserError(f"the scene {place} holds other pictures than the run in {args.workdir} was trained on")
     chosen = scene.split[args.path]
     if not len(chosen):
-        raise UserError(f"the scene {config.scene} has no pictures in its split {args.path}")
+        raise UserError(f"the scene {place} has no pictures in its split {args.path}")
     if len(np.unique(scene.pictures.size[chosen], axis=0)) > 1:
         raise UserError(
             f"the pictures of the split {args.path} differ in size, so they make no video; those of the test split lie "

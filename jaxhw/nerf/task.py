@@ -14,6 +14,7 @@ from tqdm import tqdm
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import metrics, ornament, plots
+from jaxhw.contents import Content
 from jaxhw.decoding import WHITE
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import generate_rays
@@ -135,6 +136,9 @@ class Nerf(Task):
     def truth(self, frame: int) -> np.ndarray:
         """Frame ``frame`` on the background, [h, w, 3] in [0, 1]."""
         return np.asarray(over(self.scene.pictures[frame], self.background))
+
+    def contents(self) -> dict[str, Content]:
+        return {"scene": self.scene.content} if self.scene.content else {}
 
     def describe(self, workdir: Path) -> None:
         saved.write(self.scene, workdir / "scene.json")

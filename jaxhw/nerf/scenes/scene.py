@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxhw import options, streams
+from jaxhw import contents, options, streams
+from jaxhw.contents import Content
 from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import PERSPECTIVE, Cameras
@@ -42,6 +43,7 @@ class Scene:
       bounds: [2, 3] float32, lower and upper corner of a box around all content of the demo; None for folders.
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
       to_capture: [4, 4] float64 similarity from this frame to that of the capture (COLMAP's, where it is known).
+      content: what the folder holds; None of the demo, and of a scene that was read back.
     """
 
     cameras: Cameras
@@ -53,6 +55,7 @@ class Scene:
     bounds: np.ndarray | None
     unbounded: bool
     to_capture: np.ndarray
+    content: Content | None = None
 
 
 def load(scene: str, downscale: int = 1, split: str = "given", white: int = WHITE) -> Scene:
@@ -110,6 +113,7 @@ def _load_folder(folder: Path, downscale: int, split: str, levels: Levels) -> Sc
         bounds=None,
         unbounded=capture.unbounded,
         to_capture=placed.to_capture,
+        content=contents.of("scene", folder, (f.path for f in frames), beside=(f.mask for f in frames if f.mask)),
     )
 
 
@@ -139,7 +143,7 @@ def _read(path: Path) -> tuple[Path, Capture]:
             return path.parent, blender.read(path.parent)
         raise UserError(f"scene {path} is no folder: name the folder, with the file called {transforms.FILE} in it")
     if not path.is_dir():
-        raise UserError(f"scene {path} is not a folder; it may also be demo")
+        raise UserError(f"scene {path} is not a folder: if it was moved, name its new place; it may also be demo")
     found = next((format for format in FORMATS if format.matches(path)), None)
     if found is None:
         raise UserError(

@@ -11,13 +11,16 @@ Spec            | what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
+from jaxhw import contents
+from jaxhw.contents import Content
 from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, defaults, option, read, require
@@ -140,6 +143,29 @@ def has_validation(spec: str) -> bool:
     """Whether a set has a validation split of its own: a folder with val/ beside train/ and test/."""
     kind, _, where = spec.partition(":")
     return kind == "folder" and validation_folder(where) is not None
+
+
+def place(spec: str) -> tuple[str, Path] | None:
+    """(how a folder is read, the folder) of a set that lies in one: ("domains:photo", DIR), say; else None."""
+    kind, _, where = spec.partition(":")
+    if kind not in FINDERS:
+        return None
+    folder, _, chosen = where.partition(":") if kind == "domains" else (where, "", "")
+    return f"{kind}:{chosen}" if chosen else kind, Path(folder).expanduser()
+
+
+def content(spec: str, splits: Iterable[str]) -> Content | None:
+    """What some splits of a set hold that lies in a folder, else None.
+
+    Raises:
+        UserError: as `load`.
+    """
+    if (found := place(spec)) is None:
+        return None
+    kind, _, where = spec.partition(":")
+    listed = [FINDERS[kind](where, split) for split in splits]
+    images = [path for files in listed for path in files.paths]
+    return contents.of(*found, images, listed[0].names)
 
 
 def describe(spec: str, image_size: int | None = None, data_dir: str | None = None) -> tuple[list[str], int]:

@@ -80,7 +80,7 @@ def find_images(where: str, split: str) -> Files:
     """Lists a split's image files, their labels (by class name in sorted order) and the class names."""
     root = Path(where).expanduser()
     if not root.is_dir():
-        raise UserError(f"folder:{root}: there is no such directory")
+        raise UserError(f"folder:{root}: there is no such directory; if it was moved, name its new place")
     # A folder that is cut already: train/ beside one for testing, in whatever case.
     present = {path.name.lower(): path for path in subfolders(root)}
     test = next((present[name] for name in TEST_FOLDERS if name in present), None)
@@ -127,7 +127,7 @@ def find_domains(where: str, split: str) -> Files:
     folder, _, chosen = where.partition(":")
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise UserError(f"domains:{root}: there is no such directory")
+        raise UserError(f"domains:{root}: there is no such directory; if it was moved, name its new place")
     present = [path.name for path in subfolders(root)]
     domains = chosen.split(",") if chosen else present
     if not domains or (odd := sorted(set(domains) - set(present))):

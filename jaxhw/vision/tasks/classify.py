@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from jaxhw import config as configs
 from jaxhw import files, json_file, plots
 from jaxhw import mesh as meshes
+from jaxhw.contents import Content
 from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, below, defaults, option
@@ -146,6 +147,9 @@ class Classify(Task):
         """The scores of "val" or "test"."""
         return self.evaluator(variables, self.splits[split])
 
+    def contents(self) -> dict[str, Content]:
+        return contents(self.config)
+
     def describe(self, workdir: Path) -> None:
         write_labels(workdir, self.names, self.train.image_size)
 
@@ -213,6 +217,13 @@ def load_splits(config: ConfigDict) -> tuple[datasets.Dataset, dict[str, dataset
             other = "; set config.test=False" if name == "test" else ""
             raise UserError(f"the {name} split of {config.dataset} has images without a label{other}")
     return train, held_out
+
+
+def contents(config: ConfigDict) -> dict[str, Content]:
+    """What the splits that `load_splits` reads hold, if they lie in a folder; see `Task.contents`."""
+    used = {"val": not config.validation and datasets.has_validation(config.dataset), "test": config.test}
+    found = datasets.content(config.dataset, ["train", *(name for name in used if used[name])])
+    return {"dataset": found} if found else {}
 
 
 def resized(config: ConfigDict, image_size: int) -> ConfigDict:

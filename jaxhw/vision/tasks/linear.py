@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from jaxhw import checkpoint, files, plots
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
+from jaxhw.contents import Content
 from jaxhw.errors import UserError
 from jaxhw.options import above, at_least, below, defaults, each, option
 from jaxhw.state import Variables
@@ -33,7 +34,7 @@ from jaxhw.vision.data import datasets, loader
 from jaxhw.vision.evaluation import knn
 from jaxhw.vision.evaluation.features import Extractor
 from jaxhw.vision.models import registry
-from jaxhw.vision.tasks.classify import load_splits, write_labels
+from jaxhw.vision.tasks.classify import contents, load_splits, write_labels
 from jaxhw.vision.tasks.pretrain import Encoder
 from jaxhw.vision.weights import sources
 
@@ -153,6 +154,9 @@ class Linear(Task):
         sums = [jax.device_get(_sums(variables.params["head"], x[i], labels[i])) for i in chunks]
         losses, right = (np.sum(part, 0) / len(x) for part in zip(*sums, strict=True))
         return right, losses
+
+    def contents(self) -> dict[str, Content]:
+        return contents(self.config)
 
     def describe(self, workdir: Path) -> None:
         write_labels(workdir, self.names, self.train.image_size)

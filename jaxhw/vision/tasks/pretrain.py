@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots
+from jaxhw.contents import Content
 from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.options import at_least, below, defaults, option, require
@@ -176,6 +177,15 @@ class Pretrain(Task):
 
     def evaluate(self, variables: Variables, step: int) -> dict[str, float]:
         return self.monitor(variables)
+
+    def contents(self) -> dict[str, Content]:
+        # As `load` reads them: the test split is that of the set for kNN.
+        config, test = self.config, ["test"] if self.images.test else []
+        sets = {"dataset": [config.split] + ([] if config.knn_dataset else test)}
+        if config.knn_dataset:
+            sets["knn_dataset"] = ["train", *test]
+        found = {key: datasets.content(config[key], names) for key, names in sets.items()}
+        return {key: content for key, content in found.items() if content}
 
     def describe(self, workdir: Path) -> None:
         self.monitor.folder = workdir  # for the picture of neighbours, renewed while training
