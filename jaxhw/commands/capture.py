@@ -16,10 +16,11 @@ from pathlib import Path
 
 from jaxhw import files
 from jaxhw.errors import UserError
+from jaxhw.options import between, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The sources, --out, --frames, --camera, --shared, --masks, --metres, --colmap."""
+    """The sources, --out, --frames, --white, --camera, --shared, --masks, --metres, --colmap."""
     parser.add_argument("sources", nargs="+", type=files.path, metavar="VIDEO_OR_FOLDER", help="a video, or folders")
     parser.add_argument("--out", type=files.path, required=True, help="the folder for the scene and the report")
     parser.add_argument("--frames", type=int, default=300, help="of a video that are used at most (default: 300)")
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metres", help="ID,ID,LENGTH: two points of report.md and the distance between them in metres"
     )
+    parser.add_argument("--white", type=int, default=65535, help="value that is white in 16-bit grey (default: 65535)")
     parser.add_argument("--colmap", type=files.path, help="a COLMAP model of the photos; no poses are looked for")
 
 
@@ -47,7 +49,8 @@ def run(args: argparse.Namespace) -> None:
     for flag, folder in (("masks", args.masks), ("colmap", args.colmap)):
         if folder and not folder.is_dir():
             raise UserError(f"--{flag}={folder} is not a folder")
-    names = ("out", "frames", "camera", "shared", "masks", "colmap")
+    require("--white", args.white, between(1, 65535), kind=int)
+    names = ("out", "frames", "white", "camera", "shared", "masks", "colmap")
     request = {name: getattr(args, name) for name in names}
     told = capture.run(
         capture.Request(sources=tuple(args.sources), metres=_metres(args.metres) if args.metres else None, **request)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxhw import lock
+from jaxhw.decoding import WHITE
 from jaxhw.errors import UserError
 from jaxhw.nerf.capture import colmap, features, findings, frames, masks, pictures, poses, report, scene_files
 from jaxhw.nerf.capture.findings import best_of
@@ -31,6 +32,7 @@ class Request:
       sources: a video, or folders of photos.
       out: the scene's folder.
       frames: of a video, at most.
+      white: the value that is white in photos of 16-bit grey.
       camera: COLMAP's model.
       shared: one of `features.SHARED`.
       masks: a folder of PNGs named like the pictures, black where nothing is to be learnt.
@@ -41,6 +43,7 @@ class Request:
     sources: tuple[Path, ...]
     out: Path
     frames: int = 300
+    white: int = WHITE
     camera: str = "SIMPLE_RADIAL"
     shared: str = "folder"
     masks: Path | None = None
@@ -95,12 +98,12 @@ def _frames(request: Request, ledger: Ledger) -> Frames:
 
     def extract() -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
-        found = frames.extract(request.sources, partial, request.frames)
+        found = frames.extract(request.sources, partial, request.frames, request.white)
         shutil.rmtree(images, ignore_errors=True)
         partial.rename(images)
         return dataclasses.asdict(found)
 
-    key = digest(frames.fingerprint(request.sources), request.frames)
+    key = digest(frames.fingerprint(request.sources), request.frames, request.white)
     done = ledger.phase("frames", key, extract, [images])
     kept = [Kept(**(fields | {"size": tuple(fields["size"])})) for fields in done["kept"]]
     found = Frames(kept, [Rejected(**fields) for fields in done["rejected"]], done["video"])

@@ -1,13 +1,17 @@
 """The features of a capture's pictures: which share a camera, where masks forbid them, what the database keeps."""
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+from jaxhw.decoding import open_picture
 from jaxhw.nerf.capture import colmap
 from jaxhw.nerf.capture.ledger import Ledger, content, digest
-from jaxhw.nerf.scenes.decoding import picture_size
 
 SHARED = ("one", "folder", "picture")
 
@@ -20,7 +24,7 @@ def extract(ledger: Ledger, work: Path, images: Path, masks: Path | None, camera
     Args:
       masks: a folder of NAME.png.
       camera: COLMAP's model.
-      shared: one of `SHARED`: who has a camera in common. Pictures of different sizes never have.
+      shared: one of `SHARED`: who has a camera in common. Pictures of different sizes or zoom never have.
     """
     names = sorted(path.relative_to(images).as_posix() for path in images.rglob("*") if path.is_file())
     pictures = {name: content(images / name) for name in names}
@@ -51,10 +55,17 @@ def extract(ledger: Ledger, work: Path, images: Path, masks: Path | None, camera
 
 
 def _groups(images: Path, names: Sequence[str], shared: str) -> list[Mapping[str, Any]]:
-    """Pictures that share a camera: of one size, and (if shared by "folder") of one folder."""
+    """Pictures that share a camera: of one size, one focal length and (if shared by "folder") one folder."""
     if shared == "picture":
         return [{"names": list(names), "shared": False}]
     folder = lambda name: name.rpartition("/")[0] if shared == "folder" else ""
-    of = {name: (folder(name), picture_size(images / name)) for name in names}
+    of = {name: (folder(name), *open_picture(images / name, _size_and_zoom)) for name in names}
     ordered = sorted(names, key=lambda name: (of[name], name))
     return [{"names": list(group), "shared": True} for _, group in itertools.groupby(ordered, key=of.get)]
+
+
+def _size_and_zoom(image: Image.Image) -> tuple[int, int, float]:
+    """Width, height, and EXIF's focal length in mm, 0 where there is none."""
+    with contextlib.suppress(Exception):  # broken EXIF says nothing
+        return *image.size, float(image.getexif().get_ifd(IFD.Exif).get(Base.FocalLength) or 0)
+    return *image.size, 0.0

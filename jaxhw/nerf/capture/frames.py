@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxhw import decoding
-from jaxhw.decoding import HEIF
+from jaxhw.decoding import HEIF, WHITE
 from jaxhw.errors import UserError
 from jaxhw.nerf.capture import listing, photos, video
 from jaxhw.nerf.capture.record import Frames, Kept, Rejected
@@ -20,7 +20,7 @@ from jaxhw.nerf.capture.record import Frames, Kept, Rejected
 __all__ = ["Frames", "Kept", "Rejected", "extract", "fingerprint"]
 
 
-def extract(sources: Sequence[Path], images: Path, most: int = 300) -> Frames:
+def extract(sources: Sequence[Path], images: Path, most: int = 300, white: int = WHITE) -> Frames:
     """Writes the pictures of a capture into a folder, and tells what became of each frame or file.
 
     Of a video, time is cut into `most` equal windows, and the sharpest frame of each is written as JPEG: 00001.jpg and
@@ -31,6 +31,7 @@ def extract(sources: Sequence[Path], images: Path, most: int = 300) -> Frames:
       sources: one video file, or one or more folders with photos.
       images: the folder to write to: empty, or not there yet.
       most: frames of a video that are kept at most, 2 or more.
+      white: the value that is white in photos of 16-bit grey.
 
     Raises:
       UserError: the sources are not that, or hold fewer than two pictures; or `images` has files in it.
@@ -42,7 +43,7 @@ def extract(sources: Sequence[Path], images: Path, most: int = 300) -> Frames:
     if any(images.iterdir()):
         raise UserError(f"{images} is not empty; choose another folder for the pictures, or empty it")
     if folders:
-        return photos.extract(sources, images)
+        return photos.extract(sources, images, white)
     return video.extract(sources[0], images, most)
 
 

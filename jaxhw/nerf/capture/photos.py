@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from jaxhw import decoding, streams
-from jaxhw.decoding import TURNED
+from jaxhw.decoding import TURNED, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.nerf.capture import listing, privacy, sharpness
 from jaxhw.nerf.capture.listing import Photo
@@ -40,33 +40,38 @@ class Picture:
     sharpness: float
 
 
-def extract(folders: Sequence[Path], images: Path) -> Frames:
+def extract(folders: Sequence[Path], images: Path, white: int = WHITE) -> Frames:
     """Writes all photos of some folders that can be read into the folder `images`.
+
+    Args:
+      white: see `decoding.Levels`.
 
     Raises:
       UserError: there are fewer than two.
     """
     photos, rejected = listing.list_photos(folders)
+    levels = Levels(white)
     kept: list[Kept] = []
     pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="decode")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of broken EXIF
-            done = pool.map(lambda photo: _write(photo, images), photos)
+            done = pool.map(lambda photo: _write(photo, images, levels), photos)
             for result in streams.bar(done, "reading photos", len(photos), "photo"):
                 (kept if isinstance(result, Kept) else rejected).append(result)
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C as well
     if len(kept) < 2:
         raise UserError(_too_few(folders, kept, rejected))
+    levels.warn_if_narrow(", ".join(map(str, folders)), "--white")
     blurry = sharpness.blurry([picture.sharpness for picture in kept], nearest=None, factor=FACTOR)
     kept = [dataclasses.replace(picture, blurry=blurred) for picture, blurred in zip(kept, blurry, strict=True)]
     return Frames(sorted(kept, key=lambda picture: picture.name), rejected, video=False)
 
 
-def _write(photo: Photo, images: Path) -> Kept | Rejected:
+def _write(photo: Photo, images: Path, levels: Levels) -> Kept | Rejected:
     try:
-        picture = decoding.open_picture(photo.path, lambda image: convert(image, photo.path))
+        picture = decoding.open_picture(photo.path, lambda image: convert(image, photo.path, levels))
     except UserError as error:
         return Rejected(photo.source, _why_not(error.__cause__ or error))
     name = photo.stem + picture.suffix
@@ -76,17 +81,17 @@ def _write(photo: Photo, images: Path) -> Kept | Rejected:
     return Kept(name, photo.source, picture.sharpness, False, picture.size)
 
 
-def convert(image: Image.Image, path: Path) -> Picture:
+def convert(image: Image.Image, path: Path, levels: Levels) -> Picture:
     """What is written for an opened photo; all of it is decoded, so that a damaged file is found here."""
     turned = decoding.orientation(image) != 1
     across = decoding.orientation(image) in TURNED
     image.load()  # which turns a TIFF, and takes its orientation away
     stored = path.read_bytes()
     if not turned and _is_plain(image, stored):
-        data, suffix = _copied(image, stored)
+        data, suffix = _copied(image, stored, levels)
         size, grey = image.size, sharpness.small_grey(image)
     else:
-        picture = _plain(image)
+        picture = _plain(image, levels)
         lossy = not (_is_lossless(image, stored) or picture.mode == "RGBA")
         data, suffix = _encoded(image, picture, across, lossy)
         size, grey = picture.size, sharpness.small_grey(picture)
@@ -102,7 +107,7 @@ def _is_plain(image: Image.Image, stored: bytes) -> bool:
     return image.format == "PNG" and image.mode in ("L", "RGB", "RGBA") and bits == b"\x08"
 
 
-def _copied(image: Image.Image, stored: bytes) -> tuple[bytes, str]:
+def _copied(image: Image.Image, stored: bytes, levels: Levels) -> tuple[bytes, str]:
     """The file itself, or with the same pixels and without the place, and its suffix."""
     suffix = ".png" if image.format == "PNG" else ".jpg"
     if not privacy.tells_place(image):
@@ -110,12 +115,12 @@ def _copied(image: Image.Image, stored: bytes) -> tuple[bytes, str]:
     if image.format in JPEG:
         with contextlib.suppress(ValueError):
             return privacy.without_metadata(stored, privacy.exif(image)), suffix
-    return _encoded(image, _plain(image), across=False, lossy=image.format in JPEG)
+    return _encoded(image, _plain(image, levels), across=False, lossy=image.format in JPEG)
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image, levels: Levels) -> Image.Image:
     """The upright picture: grey or RGB of 8 bits, or RGBA if it has transparency."""
-    picture = decoding.to_8_bits(decoding.upright(image))
+    picture = levels.to_8_bits(decoding.upright(image))
     if picture.has_transparency_data:
         return picture.convert("RGBA")
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
