@@ -1,6 +1,7 @@
 """Class folders of every kind of image, the digits, and cutting validation splits."""
 
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -286,8 +287,9 @@ def bad_folders():
     return [value for value in locals().values() if callable(value)]
 
 
-def test_every_file_that_is_read_counts_and_the_others_are_told(tmp_path, capsys):
-    """Whatever it is called, however deep it lies; notes and hidden files are no pictures."""
+def test_every_file_that_is_read_counts_and_the_others_are_told(tmp_path, capsys, monkeypatch):
+    """Whatever it is called, however deep it lies; notes, hidden files and HEIC without its reader are no pictures."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     fill(tmp_path, ["a", "b"], count=5)
     picture = Image.new("RGB", (8, 8), RED)
     for name in ("x.jfif", "y.JPE", "sub/deeper/z.png"):
