@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxhw import lock
+from jaxhw import files, lock
 from jaxhw.decoding import WHITE
 from jaxhw.errors import UserError
 from jaxhw.nerf.capture import colmap, features, findings, frames, masks, pictures, poses, report, scene_files
@@ -98,7 +98,8 @@ def _frames(request: Request, ledger: Ledger) -> Frames:
 
     def extract() -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
-        found = frames.extract(request.sources, partial, request.frames, request.white)
+        with files.naming(images, partial):
+            found = frames.extract(request.sources, partial, request.frames, request.white)
         shutil.rmtree(images, ignore_errors=True)
         partial.rename(images)
         return dataclasses.asdict(found)

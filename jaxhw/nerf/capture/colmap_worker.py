@@ -20,6 +20,7 @@ import numpy as np
 import PIL.Image  # noqa: F401  before pycolmap: in the other order writing a PNG aborts the process
 import pycolmap
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 SEED = 0
 WORDS = 512  # visual words in which pictures are compared to find those worth matching
@@ -73,8 +74,9 @@ def likeness(database: str, names: Sequence[str]) -> list[list[float]]:
     if not len(sample):
         return np.eye(len(names)).tolist()
     words = max(1, min(WORDS, len(sample) // 4))
-    clusters = KMeans(words, init="random", n_init=1, max_iter=10, random_state=SEED).fit(sample)
-    word = clusters.predict(np.concatenate(descriptors))
+    with threadpool_limits(1):  # several threads add up in the order in which they end
+        clusters = KMeans(words, init="random", n_init=1, max_iter=10, random_state=SEED).fit(sample)
+        word = clusters.predict(np.concatenate(descriptors))
     picture = np.repeat(np.arange(len(names)), [len(data) for data in descriptors])
     counts = np.zeros((len(names), words))
     np.add.at(counts, (picture, word), 1)
