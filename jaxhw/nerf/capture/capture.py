@@ -35,7 +35,8 @@ class Request:
       white: the value that is white in photos of 16-bit grey.
       camera: COLMAP's model.
       shared: one of `features.SHARED`.
-      masks: a folder of PNGs named like the pictures, black where nothing is to be learnt.
+      masks: a folder of PNGs named like the pictures, black where nothing is to be learnt. They are copied to
+        `out`/masks, and what lies there counts.
       metres: ids of two points and the distance between them.
       colmap: a model that exists: no poses are looked for.
     """
@@ -68,13 +69,11 @@ def run(request: Request) -> str:
         found = _frames(request, ledger)
         if request.masks:
             masks.place(request.masks, out / "images", {kept.name: kept.source for kept in found.kept}, out / "masks")
-        else:
-            shutil.rmtree(out / "masks", ignore_errors=True)
+        given = out / "masks" if (out / "masks").is_dir() else None
         count = len(found.kept)
         if not ledger.phases.get("features"):
             few, many = map(_duration, poses.estimate(found.video, count))
             say(f"the poses of {count} pictures take about {few} where they have little texture, {many} where much")
-        given = out / "masks" if request.masks else None
         key = features.extract(ledger, work, out / "images", given, request.camera, request.shared)
         names = [kept.name for kept in found.kept]
         attempts = poses.find(ledger, work, out / "images", names, found.video, key)
@@ -123,7 +122,7 @@ def _finish(request: Request, ledger: Ledger, found: Frames, attempts: Sequence[
         exported = ledger.phase("scene", key, lambda: _export(request, best), needs)
     told = findings.pictures(found, out / WORK / "database.db", attempts)
     sources = [str(source) for source in request.sources]
-    report.write(out, sources, found, told, attempts, exported, ledger.seconds())
+    report.write(out, report.Outcome(sources, found, told, attempts, exported, ledger.seconds()))
     if found.kept:
         pictures.contact_sheet(out, told)
     if not enough:

@@ -30,14 +30,15 @@ def extract(ledger: Ledger, work: Path, images: Path, masks: Path | None, camera
     pictures = {name: content(images / name) for name in names}
     given = sorted(path.relative_to(masks).as_posix() for path in masks.rglob("*.png")) if masks else []
     kind = {"camera": camera, "shared": shared, "masks": {name: content(masks / name) for name in given}}
-    before = ledger.result("features") or {"kind": None, "pictures": {}}
-    grown = before["kind"] == kind and before["pictures"].items() <= pictures.items()
     database, key = work / "database.db", digest(pictures, kind)
+    # What the database holds features of is known before they are found: a kill leaves those that it has.
+    before = ledger.result("database") or {"kind": None, "pictures": {}}
+    if before["kind"] != kind or not before["pictures"].items() <= pictures.items():
+        for path in work.glob("database.db*"):
+            path.unlink()
+    ledger.phase("database", key, lambda: {"kind": kind, "pictures": pictures})
 
-    def work_on() -> dict[str, Any]:
-        if not grown:
-            for path in work.glob("database.db*"):
-                path.unlink()
+    def find() -> int:
         colmap.run(
             work,
             "features",
@@ -48,9 +49,9 @@ def extract(ledger: Ledger, work: Path, images: Path, masks: Path | None, camera
             camera=camera,
             masks=str(masks) if given else "",
         )
-        return {"kind": kind, "pictures": pictures}
+        return colmap.count_features(database)
 
-    ledger.phase("features", key, work_on, [database])
+    ledger.phase("features", key, find, [database])
     return key
 
 

@@ -11,7 +11,7 @@ from jaxhw.nerf.scenes.frames import listed
 
 
 def place(given: Path, images: Path, sources: Mapping[str, str], out: Path) -> None:
-    """Copies masks to `out` under COLMAP's name, NAME.png for a picture NAME.
+    """Copies masks to `out` under COLMAP's name, NAME.png for a picture NAME; what else lies there stays.
 
     Args:
       given: a folder with PNGs that are called like the pictures, or like the files that these came from.
@@ -20,7 +20,6 @@ def place(given: Path, images: Path, sources: Mapping[str, str], out: Path) -> N
     Raises:
       UserError: no mask belongs to any picture, or one differs from its picture in size.
     """
-    shutil.rmtree(out, ignore_errors=True)
     found = {name: path for name in sources if (path := _mask_of(given, name, sources[name]))}
     if not found:
         raise UserError(
@@ -35,7 +34,8 @@ def place(given: Path, images: Path, sources: Mapping[str, str], out: Path) -> N
             )
         place = out / f"{name}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        if not (place.exists() and place.samefile(path)):
+            shutil.copyfile(path, place)
     if without := sorted(sources.keys() - found.keys()):
         report.say(f"{len(found)} pictures have a mask, {len(without)} have none: {listed(without)}")
 

@@ -35,13 +35,13 @@ class Rung:
 
     @property
     def label(self) -> str:
-        pairs = {
+        matching = {
             "sequential": f"sequential matching, overlap {self.overlap}",
             "retrieval": f"matching with the {self.overlap} most alike",
             "exhaustive": "exhaustive matching",
             "": "the same matches",
         }
-        return f"{pairs[self.matching]}, {self.mapping} mapping"
+        return f"{matching[self.matching]}, {self.mapping} mapping"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,8 @@ def rungs(video: bool, count: int) -> list[Rung]:
 def estimate(video: bool, count: int) -> tuple[float, float]:
     """Seconds that the poses of `count` pictures take if the first attempt is enough: with few features, with many."""
     rung = rungs(video, count)[0]
-    pairs = {"sequential": count * (rung.overlap + count.bit_length()), "retrieval": count * rung.overlap}
-    of_pairs = pairs.get(rung.matching, count * (count - 1) // 2)
+    partly = {"sequential": count * (rung.overlap + count.bit_length()), "retrieval": count * rung.overlap}
+    of_pairs = partly.get(rung.matching, count * (count - 1) // 2)
     cores = min(os.cpu_count() or 1, 8)
     few = (count * PER_PICTURE + of_pairs * PER_PAIR) / cores + count * PER_POSE
     return few, 4 * few

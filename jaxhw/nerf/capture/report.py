@@ -1,6 +1,5 @@
 """report.md and report.json: what became of every frame, how good the poses are, and where the time went."""
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,25 +13,30 @@ from jaxhw.nerf.capture.record import Frames
 LISTED = 20  # points that report.md names; report.json has all well-seen ones
 
 
-def write(
-    out: Path,
-    sources: Sequence[str],
-    frames: Frames,
-    pictures: Sequence[Picture],
-    attempts: Sequence[Attempt],
-    exported: Mapping[str, Any] | None,
-    seconds: Mapping[str, float],
-) -> None:
-    """Writes both reports into `out`.
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """All that a capture found out.
 
-    Args:
+    Attributes:
       sources: what was captured, as the user named it.
       exported: what `colmap_worker.export` returned; None where no picture has a pose.
       seconds: that each phase took.
     """
+
+    sources: Sequence[str]
+    frames: Frames
+    pictures: Sequence[Picture]
+    attempts: Sequence[Attempt]
+    exported: Mapping[str, Any] | None
+    seconds: Mapping[str, float]
+
+
+def write(out: Path, outcome: Outcome) -> None:
+    """Writes both reports into `out`."""
+    frames, pictures, attempts, exported = outcome.frames, outcome.pictures, outcome.attempts, outcome.exported
     best = best_of(attempts)
     content = {
-        "sources": list(sources),
+        "sources": list(outcome.sources),
         "kept": len(frames.kept),
         "rejected": [dataclasses.asdict(rejected) for rejected in frames.rejected],
         "registered": best.registered if best else 0,
@@ -43,11 +47,11 @@ def write(
         "attempts": [{"label": a.label, "models": [len(m["images"]) for m in a.models]} for a in attempts],
         "pictures": [dataclasses.asdict(picture) for picture in pictures],
         "well_seen_points": exported["points"] if exported else [],
-        "seconds": dict(seconds),
+        "seconds": dict(outcome.seconds),
     }
     files.write_json(out / "report.json", json_file.known(content))
     sections = (_summary(content), _attempts(attempts, len(pictures)), _pictures(pictures), _rejected(frames))
-    parts = [*sections, _points(exported) if exported else "", _seconds(seconds)]
+    parts = [*sections, _points(exported) if exported else "", _seconds(outcome.seconds)]
     files.write(out / "report.md", "\n\n".join(part for part in parts if part) + "\n")
 
 
@@ -133,9 +137,8 @@ def _points(exported: Mapping[str, Any]) -> str:
 
 
 def _seconds(seconds: Mapping[str, float]) -> str:
-    total = collections.OrderedDict(seconds)
-    rows = [f"| {name} | {value:.1f} |" for name, value in total.items()]
-    return "\n".join(["## Time", "", "| phase | seconds |", "|---|---|", *rows, f"| all | {sum(total.values()):.1f} |"])
+    rows = [f"| {name} | {value:.1f} |" for name, value in {**seconds, "all": sum(seconds.values())}.items()]
+    return "\n".join(["## Time", "", "| phase | seconds |", "|---|---|", *rows])
 
 
 def _cell(text: str) -> str:
