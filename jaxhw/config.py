@@ -5,6 +5,7 @@ its experiment changes. The dictionary is locked: a misspelt key is an error the
 """
 
 import contextlib
+import copy
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, FieldReference, config_flags
 
 from jaxhw import files, hints, json_file, optim, options
 from jaxhw.errors import UserError
@@ -56,6 +57,14 @@ def base(task: str) -> ConfigDict:
             "mesh": {"data": -1, "cpu_devices": 1, "layout": ()},
         }
     ).lock()
+
+
+def either(default: Any) -> FieldReference:
+    """A key whose values may be of several types, such as a number or "auto", for a task to check.
+
+    All other keys keep the type of their default.
+    """
+    return FieldReference(default, field_type=object)
 
 
 def steps(config: ConfigDict, steps_per_epoch: float) -> int:
@@ -137,9 +146,9 @@ def with_defaults(saved: ConfigDict, defaults: ConfigDict, path: Path) -> Config
     Raises:
       UserError: it has options that this version does not have, or has with values of another type.
     """
-    config = ConfigDict(defaults.to_dict()).lock()
+    config = copy.deepcopy(defaults).lock()
     try:
-        config.update(saved)
+        config.update(saved.to_dict())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is of a version of jaxhw with other options ({_line(error)}): use that one") from None
     return config
@@ -151,15 +160,15 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     Raises:
       UserError: a key that the config does not have, or a value of another type.
     """
-    copy = ConfigDict(config.to_dict())
+    new = copy.deepcopy(config).unlock()  # with the types of its keys, which `to_dict` would forget
     for key, value in changes.items():
-        if key not in _leaves(copy):
-            raise UserError(f"the config has no key {key}; its keys: {', '.join(sorted(copy))}")
+        if key not in _leaves(new):
+            raise UserError(f"the config has no key {key}; its keys: {', '.join(sorted(new))}")
         try:
-            copy.update_from_flattened_dict({key: value})
+            new.update_from_flattened_dict({key: value})
         except TypeError as error:
             raise UserError(f"config.{key}={value!r}: {_line(error)}") from None
-    return copy.lock()
+    return new.lock()
 
 
 def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:

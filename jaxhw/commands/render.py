@@ -88,7 +88,7 @@ def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, .
     config, place = run.config, args.scene or run.config.scene
     if place != "demo" and not args.scene and not Path(place).expanduser().exists():
         raise UserError(f"the run's scene {place} is not there: if it was moved, name its new place with --scene=DIR")
-    scene = scenes.load(place, config.downscale, config.split, config.white)
+    scene = scenes.from_config(config, place)
     if scene.content:
         contents.check(args.workdir, {"scene": scene.content}, {"scene": f"the scene {place}"})
     if scene.names != run.scene.names:  # all that older runs kept

