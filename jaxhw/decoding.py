@@ -34,6 +34,8 @@ TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TO_STORED = TO_UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}  # the others undo themselves
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
 
 
 def open_picture(path: Path, use: Callable[[Image.Image], T]) -> T:
@@ -71,10 +73,40 @@ def orientation(image: Image.Image) -> int:
     return value if value in TO_UPRIGHT else 1
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF orientation says, and nothing else of the EXIF read."""
-    turn = TO_UPRIGHT.get(orientation(image))
+def upright(image: Image.Image, held: int = 0) -> Image.Image:
+    """A picture that was just opened, turned as its EXIF orientation says, and nothing else of the EXIF read.
+
+    Args:
+      held: the orientation, where the caller knows it.
+    """
+    held = held or orientation(image)
+    turn = None if _is_turned_by_loading(image, held) else TO_UPRIGHT.get(held)
     return image if turn is None else image.transpose(turn)
+
+
+def as_stored(image: Image.Image, held: int = 0) -> Image.Image:
+    """A picture that was just opened, with its pixels as they lie in the file; see `upright`."""
+    held = held or orientation(image)
+    return image.transpose(TO_STORED[held]) if _is_turned_by_loading(image, held) else image
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of a picture that was just opened, as its pixels lie in the file."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    return (tags[TIFF_WIDTH], tags[TIFF_HEIGHT]) if TIFF_WIDTH in tags and TIFF_HEIGHT in tags else image.size
+
+
+def _is_turned_by_loading(image: Image.Image, held: int) -> bool:
+    """Loads a picture whose orientation is not 1: whether Pillow turned it, and so took its orientation away.
+
+    Pillow does that to TIFFs alone, whose `size` is that of the upright picture from the start.
+    """
+    if held == 1:
+        return False
+    # Without its name, as Pillow maps plain files into memory in the upright picture's shape, which scrambles them.
+    image.filename = ""
+    image.load()
+    return orientation(image) != held
 
 
 class Levels:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxhw import decoding
-from jaxhw.decoding import TO_UPRIGHT, TURNED, Levels, open_picture
+from jaxhw.decoding import TURNED, Levels, open_picture
 
 # What pictures are called. Suffixes in capitals count as well.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
@@ -25,7 +25,8 @@ def picture_size(path: Path, upright: bool = False) -> tuple[int, int]:
     """(width, height) from the file's header."""
 
     def size(image: Image.Image) -> tuple[int, int]:
-        return image.size[::-1] if upright and _orientation(image) in TURNED else image.size
+        width, height = decoding.stored_size(image)
+        return (height, width) if upright and _orientation(image) in TURNED else (width, height)
 
     return open_picture(path, size)
 
@@ -42,10 +43,10 @@ def read_picture(path: Path, downscale: int, upright: bool = False, levels: Leve
     """
 
     def decode(image: Image.Image) -> np.ndarray:
-        turn = TO_UPRIGHT.get(_orientation(image)) if upright else None
+        held = _orientation(image)
+        image = decoding.upright(image, held) if upright else decoding.as_stored(image, held)
         image = (levels or Levels()).to_8_bits(image)
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        image = image if turn is None else image.transpose(turn)
         whole = (0, 0, *(side // downscale * downscale for side in image.size))
         return np.asarray(image.reduce(downscale, whole) if downscale > 1 else image)
 
