@@ -25,7 +25,7 @@ from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.nerf.results import panels, quality
 from jaxhw.nerf.results.names import file_names
 from jaxhw.nerf.results.run import setting
-from jaxhw.nerf.scenes import saved, scene, sizes
+from jaxhw.nerf.scenes import report, saved, scene, sizes
 from jaxhw.nerf.scenes.pictures import over
 from jaxhw.options import one_of, require
 from jaxhw.process import check_stop
@@ -74,6 +74,8 @@ class Nerf(Task):
         self.steps_per_epoch = self.pictures.count / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
         self.field = registry.create(config.model, setting(self.scene, self.steps))
+        for note in self.field.notes:
+            report.say(note)
         self.metric_names, self.stages = self.field.metric_names, self.field.stages
         self.background = BACKGROUNDS[config.background]
         self.renderer = Renderer(self.field.render, mesh, self.background, self.field.chunk)

@@ -143,3 +143,10 @@ def write_colmap(
     sparse.mkdir(parents=True)
     (reconstruction.write_binary if binary else reconstruction.write_text)(str(sparse))
     return folder
+
+
+def write_points(folder, points, model="sparse/0"):
+    """Points [k, 3] for the COLMAP model of a scene, in text."""
+    lines = [f"{i} {x!r} {y!r} {z!r} 1 2 3 0.5 1 2" for i, (x, y, z) in enumerate(np.asarray(points).tolist())]
+    (folder / model / "points3D.txt").write_text("\n".join(["# Points", *lines, ""]))
+    return folder

@@ -46,7 +46,9 @@ class Setting:
       near, far: distances along a unit ray between which there is something to see.
       bounds: [2, 3] corners of a box around all content, where it is known (of the demo), else None.
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
-      bounded_by_format: whether `near` and `far` come from the scene's format; else they are a guess.
+      near_from: what `near` is from: the scene's "format" (then `far` is as well), its sparse "points", or a "guess".
+      points: [k, 3] float32, where structure from motion found something; none of many scenes, nor where the field is
+        only rendered.
       steps: the length of the run; infinite where the field is only rendered.
       distance: median distance of the cameras from what they look at, the measure of a field's own distances.
     """
@@ -56,7 +58,8 @@ class Setting:
     far: float
     bounds: np.ndarray | None = None
     unbounded: bool = False
-    bounded_by_format: bool = True
+    near_from: str = "format"
+    points: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 3), np.float32))
     steps: float = math.inf
 
     @property
@@ -75,12 +78,14 @@ class Field(ABC):
       chunk: how many rays at a time a device should render.
       stages: numbers of steps taken, ascending, after which `grow` is called; one that the run never takes, or takes
         last, is left out.
+      notes: lines on what was chosen for the scene, which a user reads when a run starts.
     """
 
     Options: ClassVar[type]
     metric_names: ClassVar[tuple[str, ...]] = ("loss", "psnr")
     chunk: ClassVar[int] = 8192
     stages: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     @abstractmethod

@@ -59,9 +59,9 @@ class Vanilla(Field):
 
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
-        if setting.unbounded and not setting.bounded_by_format:
+        if setting.unbounded and setting.near_from != "format":
             raise UserError(
-                "vanilla needs near and far, which this capture's format does not give; dvgo learns it (dvgo.py:fox)"
+                "vanilla needs near and far, which this capture's format does not give; dvgo.py:capture learns it"
             )
         return cls(options, setting.near, setting.far)
 

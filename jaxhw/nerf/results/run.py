@@ -19,7 +19,6 @@ from jaxhw.nerf.fields.field import Field, Setting
 from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Renderer
 from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.nerf.scenes import saved
-from jaxhw.nerf.scenes.placing import FAR, NEAR
 from jaxhw.nerf.scenes.scene import Scene
 from jaxhw.state import Variables
 
@@ -68,6 +67,7 @@ def setting(scene: Scene, steps: float = math.inf) -> Setting:
         far=scene.far,
         bounds=scene.bounds,
         unbounded=scene.unbounded,
-        bounded_by_format=(scene.near, scene.far) != (NEAR, FAR),
+        near_from=scene.near_from,
+        points=scene.points,
         steps=steps,
     )

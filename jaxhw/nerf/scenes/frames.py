@@ -66,7 +66,7 @@ class Capture:
       unbounded: a real capture, to be normalised; synthetic scenes keep their frame and end behind their objects.
       to_capture: [4, 4] from the frame of the poses to that of the original capture.
       root: the folder whose pictures, at any depth, all belong to the capture; None where a file lists them.
-      model: COLMAP's model, whose points say how far the subject is; None for other formats.
+      model: COLMAP's model, whose points, in the original capture's frame, say where something is; None without one.
       notes: lines that a user should read, on what of the folder is not used.
     """
 

@@ -17,8 +17,8 @@ from jaxhw.nerf.cameras.normalise import (
     normalise,
     up_direction,
 )
+from jaxhw.nerf.scenes import points as sparse
 from jaxhw.nerf.scenes.decoding import orientation, picture_size
-from jaxhw.nerf.scenes.formats import colmap_model
 from jaxhw.nerf.scenes.frames import Capture, Frame, listed
 
 # Those of NeRF's synthetic scenes, whose cameras are so far from their objects.
@@ -36,13 +36,18 @@ HELD = {
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """Poses [n, 3, 4] in the frame of training, with the scene's near, far and to_capture, and lines for the user."""
+    """Poses [n, 3, 4] in the frame of training, with the scene's near, far and to_capture, and lines for the user.
+
+    `points` [k, 3] float32 are the capture's in the same frame. `near` is a guess where `guessed`.
+    """
 
     poses: np.ndarray
     near: float
     far: float
     to_capture: np.ndarray
     notes: tuple[str, ...] = ()
+    points: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    guessed: bool = False
 
 
 def placed(capture: Capture, folder: Path) -> Placed:
@@ -68,7 +73,8 @@ def placed(capture: Capture, folder: Path) -> Placed:
     vertical = np.linalg.inv(capture.to_capture)[:3, 2]
     up = up_direction(_held(frames, poses), vertical / np.linalg.norm(vertical))
     parallel = axes_are_parallel(poses)
-    depth = _depth(capture, poses) if parallel else None
+    points, unread = sparse.read(capture, required=parallel and capture.near is None)
+    depth = _depth(capture, poses, points) if parallel else None
     new = normalise(poses, up, depth)
     size = np.cbrt(np.linalg.det(new.to_old[:3, :3]))
 
@@ -78,7 +84,15 @@ def placed(capture: Capture, folder: Path) -> Placed:
     notes += _odd(frames, new.far_off, "are much farther away than the others, which decide how large the scene is")
     if parallel and depth is None:
         notes += ("the cameras look in one direction: how far the subject is was guessed from how far they are apart",)
-    return Placed(new.poses, near, far, capture.to_capture @ new.to_old, notes)
+    return Placed(
+        poses=new.poses,
+        near=near,
+        far=far,
+        to_capture=capture.to_capture @ new.to_old,
+        notes=(*notes, *unread),
+        points=((points - new.to_old[:3, 3]) @ new.to_old[:3, :3] / size**2).astype(np.float32),
+        guessed=capture.near is None,
+    )
 
 
 def oriented(frames: Sequence[Frame]) -> tuple[list[Frame], tuple[str, ...]]:
@@ -160,14 +174,13 @@ def _synthetic_bounds(poses: np.ndarray) -> tuple[float, float, tuple[str, ...]]
     )
 
 
-def _depth(capture: Capture, poses: np.ndarray) -> float | None:
-    """How far in front of parallel cameras their subject is, by the format's bounds or COLMAP's points."""
+def _depth(capture: Capture, poses: np.ndarray, points: np.ndarray) -> float | None:
+    """How far in front of parallel cameras their subject is, by the format's bounds or COLMAP's points [k, 3]."""
     if capture.near is not None:
         return 2 / (1 / capture.near + 1 / capture.far)
-    points = np.zeros((0, 3)) if capture.model is None else colmap_model.points(capture.model)
     axis, middle = np.median(poses[:, :, 2], axis=0), np.median(poses[:, :, 3], axis=0)
     ahead = (points - middle) @ (axis / np.linalg.norm(axis))
-    ahead = ahead[np.isfinite(ahead) & (ahead > 0)]
+    ahead = ahead[ahead > 0]
     return float(np.median(ahead)) if len(ahead) else None
 
 

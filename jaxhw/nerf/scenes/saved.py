@@ -16,10 +16,11 @@ from jaxhw.nerf.scenes.scene import Scene
 # The float arrays of `Cameras`, and their shapes without the leading axis; distortion has 4 or 5 numbers.
 CAMERA = {"pose": (3, 4), "focal": (2,), "centre": (2,), "distortion": (None,)}
 SPLITS = ("train", "val", "test")
+NEAR_FROM = ("format", "points", "guess")
 
 
 def write(scene: Scene, path: Path) -> None:
-    """Everything but the pixels."""
+    """Everything but the pixels and the points."""
     cameras = scene.cameras
     text = {
         "cameras": {
@@ -34,6 +35,7 @@ def write(scene: Scene, path: Path) -> None:
         "bounds": None if scene.bounds is None else np.asarray(scene.bounds).tolist(),
         "unbounded": scene.unbounded,
         "to_capture": np.asarray(scene.to_capture).tolist(),
+        "near_from": scene.near_from,
     }
     files.write(path, json.dumps(text) + "\n")
 
@@ -62,6 +64,8 @@ def _scene(values: dict[str, Any]) -> Scene:
     _require(len(values["names"]) == n and all(isinstance(name, str) for name in values["names"]), "names")
     near, far = _numbers(values["near"], ()), _numbers(values["far"], ())
     _require(near < far, "near and far")
+    near_from = values.get("near_from", "format")  # older runs took near as it stands here
+    _require(near_from in NEAR_FROM, "near_from")
     return Scene(
         cameras=cameras,
         pictures=Pictures.without_pixels(cameras.size),
@@ -72,6 +76,7 @@ def _scene(values: dict[str, Any]) -> Scene:
         bounds=None if bounds is None else _numbers(bounds, (2, 3)).astype(np.float32),
         unbounded=bool(values["unbounded"]),
         to_capture=_numbers(values["to_capture"], (4, 4)),
+        near_from=near_from,
     )
 
 

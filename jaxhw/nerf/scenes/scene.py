@@ -16,7 +16,7 @@ from jaxhw.contents import Content
 from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import PERSPECTIVE, Cameras
-from jaxhw.nerf.scenes import demo, masks, placing, report, sizes
+from jaxhw.nerf.scenes import demo, masks, placing, points, report, sizes
 from jaxhw.nerf.scenes.decoding import has_transparency, picture_size, read_picture
 from jaxhw.nerf.scenes.duplicates import unique
 from jaxhw.nerf.scenes.formats import blender, colmap, llff, transforms
@@ -44,6 +44,9 @@ class Scene:
       bounds: [2, 3] float32, lower and upper corner of a box around all content of the demo; None for folders.
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
       to_capture: [4, 4] float64 similarity from this frame to that of the capture (COLMAP's, where it is known).
+      near_from: what `near` is from: "format" (then `far` is as well), "points", or "guess".
+      points: [k, 3] float32, where structure from motion found something; k is 0 where a scene comes without, or was
+        read back.
       content: what the folder holds; None of the demo, and of a scene that was read back.
     """
 
@@ -56,6 +59,8 @@ class Scene:
     bounds: np.ndarray | None
     unbounded: bool
     to_capture: np.ndarray
+    near_from: str = "format"
+    points: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 3), np.float32))
     content: Content | None = None
 
 
@@ -113,6 +118,7 @@ def _load_folder(folder: Path, size: sizes.Wanted, split: str, levels: Levels) -
     names = [frame.name for frame in frames]
     downscale, chosen = size.downscale(on_disk, names)
     cameras = _cameras(frames, placed.poses, on_disk, downscale)
+    near, near_from = _near(placed, cameras)
     for note in (*capture.notes, *repeated, *turned, *placed.notes, *chosen):
         report.say(note)
     report.summary(folder, frames, parts, capture)
@@ -126,13 +132,23 @@ def _load_folder(folder: Path, size: sizes.Wanted, split: str, levels: Levels) -
         pictures=pictures,
         names=names,
         split=parts,
-        near=placed.near,
+        near=near,
         far=placed.far,
         bounds=None,
         unbounded=capture.unbounded,
         to_capture=placed.to_capture,
+        near_from=near_from,
+        points=placed.points,
         content=contents.of("scene", folder, (f.path for f in frames), beside=(f.mask for f in frames if f.mask)),
     )
+
+
+def _near(placed: placing.Placed, cameras: Cameras) -> tuple[float, str]:
+    """(the scene's near, what it is from)."""
+    if not placed.guessed:
+        return placed.near, "format"
+    found = points.near(cameras, placed.points)
+    return (placed.near, "guess") if found is None else (found, "points")
 
 
 def _demo(size: sizes.Wanted, split: str) -> Scene:

@@ -29,7 +29,7 @@ SETTING = Setting(cameras=ring(), near=1.0, far=6.0, bounds=BOX, steps=25000)
         ("dvgo", "fine", {"alpha": 1.0}, "config.model.fine.alpha=1.0 must be"),
         ("dvgo", "fine", {"voxels": 0}, "config.model.fine.voxels=0 must be a whole number of at least 1"),
         ("dvgo", "fine", {"stride": 0.0}, "config.model.fine.stride=0.0 must be a number above 0"),
-        ("dvgo", "coarse", {"samples": 0.0}, "config.model.coarse.samples=0.0 must be a number above 0"),
+        ("dvgo", "coarse", {"samples": -1.0}, "config.model.coarse.samples=-1.0 must be a number of at least 0"),
         ("vanilla", None, {"samples": 1}, "config.model.samples=1 must be a whole number of at least 2"),
         ("vanilla", None, {"width": 0}, "config.model.width=0 must be a whole number of at least 1"),
     ],
@@ -53,7 +53,7 @@ def test_a_default_stands_once():
 
 
 def test_vanilla_needs_near_and_far():
-    setting = dataclasses.replace(SETTING, unbounded=True, bounded_by_format=False)
+    setting = dataclasses.replace(SETTING, unbounded=True, near_from="points")
     with pytest.raises(UserError, match="vanilla needs near and far"):
         registry.create(registry.default_options("vanilla"), setting)
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import Rays
-from jaxhw.nerf.fields.dvgo import grid, loss, render, stages
+from jaxhw.nerf.fields.dvgo import automatic, grid, loss, render, stages
 from jaxhw.nerf.fields.dvgo.grid import CoarseState
 from jaxhw.nerf.fields.dvgo.options import Options, in_steps
 from jaxhw.nerf.fields.field import Field, Setting, Target
@@ -43,10 +43,12 @@ class DVGO(Field):
     Attributes:
       options: with a shell of 0 where the scene is bounded, and stages in steps.
       setting: with the `near` of the options where they have one.
+      notes: lines on what was taken from the scene.
     """
 
     options: Options
     setting: Setting
+    notes: tuple[str, ...] = ()
 
     Options = Options
     metric_names = ("loss", "psnr", "overflow", "samples", "shaded")
@@ -55,13 +57,14 @@ class DVGO(Field):
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
         options = dataclasses.replace(options, shell=options.shell * setting.unbounded)
-        setting = dataclasses.replace(setting, near=options.near * setting.distance or setting.near)
+        near, notes = automatic.near(options, setting)
+        setting = dataclasses.replace(setting, near=near)
         if setting.near >= setting.far:
             raise UserError(
                 f"config.model.near={options.near:g} times the cameras' distance is {setting.near:g}: it must be less "
                 f"than {setting.far:g}, where the scene ends"
             )
-        return cls(in_steps(options, setting.steps), setting)
+        return cls(in_steps(options, setting.steps), setting, notes)
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -95,11 +98,19 @@ class DVGO(Field):
         if state.left_out[worst] <= MOST_LEFT_OUT:
             return ""
         name = LIMITS[worst].format(stage="coarse" if coarse else "fine")
-        value = operator.attrgetter(name)(self.options)
+        value = operator.attrgetter(name)(self._with_buckets(state, coarse))
         return (
             f"{state.left_out[worst]:.0%} of the rays have no place in a step and are left out: raise "
             f"config.model.{name}={value:g}"
         )
+
+    def _with_buckets(self, state: PyTree, coarse: bool) -> Options:
+        """The options with the sizes that the buckets of a stage have in a state."""
+        name, shape = "coarse" if coarse else "fine", state.mask.shape
+        stage = getattr(self.options, name)
+        count = grid.place(self.options.shell, stage.stride, state.box, shape).count
+        live = None if coarse else float((np.asarray(state.rows) >= 0).mean())
+        return dataclasses.replace(self.options, **{name: automatic.with_buckets(stage, count, live)})
 
     def _unmet(self, state: PyTree, coarse: bool) -> str:
         if state.unmet <= MOST_LEFT_OUT:

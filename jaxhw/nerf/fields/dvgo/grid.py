@@ -6,6 +6,7 @@ alpha = 1 - (1 + exp(raw + shift))^-interval: raw values are interpolated first 
 """
 
 import dataclasses
+import math
 from typing import Any, Self
 
 import flax.struct
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhw.nerf.fields.dvgo import automatic
 from jaxhw.nerf.fields.dvgo.options import Options, StageOptions
 from jaxhw.nerf.fields.dvgo.space import Box, Contracted, Space
 from jaxhw.nerf.networks import voxel_grid
@@ -97,7 +99,7 @@ class Grid:
     """One stage's grid with its values, as marching, losses, rendering and growth use it.
 
     Attributes:
-      options: of its stage.
+      options: of its stage, with the sizes of all buckets.
       network: makes colours of features; None in the coarse stage, whose features are colours.
     """
 
@@ -114,7 +116,10 @@ class Grid:
         fine = isinstance(params, FineParams)
         stage = options.fine if fine else options.coarse
         network = ColourMLP(options.channels, options.widths) if fine else None
-        return cls(stage, place(options.shell, stage.stride, state.box, state.mask.shape), params, state, network)
+        space = place(options.shell, stage.stride, state.box, state.mask.shape)
+        live = len(params.density) / math.prod(space.shape) if fine else None
+        stage = automatic.with_buckets(stage, space.count, live)
+        return cls(stage, space, params, state, network)
 
     @property
     def interval(self) -> float:

@@ -23,9 +23,10 @@ class StageOptions:
     entropy: float = option(0.001, "weight of the background entropy loss", at_least(0))
     per_point: float = option(0.01, "weight of the per-point colour loss", at_least(0))
     # Sizes of the buckets, as averages per ray; a ray that finds no place is left out of the step (the overflow).
-    blocks: float = option(16.0, "blocks of 8 samples that lie near something", above(0))
-    samples: float = option(48.0, "samples in what is not known to be free space", above(0))
-    shaded: float = option(24.0, "samples that get a colour", above(0))
+    # 0: by the share of the voxels that are not known to be free space (`automatic.py`).
+    blocks: float = option(16.0, "blocks of 8 samples that lie near something", at_least(0))
+    samples: float = option(48.0, "samples in what is not known to be free space", at_least(0))
+    shaded: float = option(24.0, "samples that get a colour", at_least(0))
 
 
 COARSE = StageOptions(
@@ -44,8 +45,8 @@ class Options:
     inner: float = option(1.0, "half edge of an unbounded scene's cube over the cameras' farthest coordinate", above(0))
     least_cameras: int = option(3, "that must see a voxel for it to be learnt", at_least(1))
     near: float = option(
-        0.0, "where rays begin, over the cameras' median distance from their subject; 0: as the scene has it",
-        at_least(0),
+        0.0, "where rays begin, over the cameras' median distance from their subject; 0: as the scene's format has it, "
+        "else by its points, but at most 0.35", at_least(0),
     )  # fmt: skip
     coarse_steps: float = option(0.2, "the coarse stage's; 0: none, which only unbounded scenes can do without", STEPS)
     grow_at: tuple[float, ...] = option(

@@ -5,15 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhw.errors import UserError
-from jaxhw.nerf.cameras.cameras import Cameras, project, rays_through, unproject
-
-EDGE = 16  # pixels along each side of a picture that stand for its edge
-SLACK = 1e-3  # of the cosine of the widest angle, for rounding
+from jaxhw.nerf.cameras import sight
+from jaxhw.nerf.cameras.cameras import Cameras, rays_through
 
 
 def frusta_box(cameras: Cameras, near: float, far: float) -> np.ndarray:
     """The box [2, 3] around all cameras' frusta between `near` and `far`."""
-    pixels = _edge()[:, None] * np.float32(cameras.size)  # [e, n, 2]
+    pixels = sight.edge()[:, None] * np.float32(cameras.size)  # [e, n, 2]
     origins, directions = (np.asarray(a) for a in rays_through(cameras, pixels))
     ends = np.concatenate([origins + directions * d for d in (near, far)]).reshape(-1, 3)
     return np.stack([ends.min(0), ends.max(0)]).astype(np.float32)
@@ -21,16 +19,10 @@ def frusta_box(cameras: Cameras, near: float, far: float) -> np.ndarray:
 
 def count_cameras(cameras: Cameras, points: np.ndarray, near: float, far: float) -> np.ndarray:
     """How many cameras have a point in their picture, [k] int32, for points [k, 3]."""
-    # A distorted picture may fold: a point far outside of the view can land on a pixel as well. No pixel sees farther
-    # from the optical axis than one at the picture's edge.
-    widest = unproject(cameras, _edge()[:, None] * np.float32(cameras.size))[..., 2].min(0)
+    widest = sight.widest(cameras)
 
     def add(count: jax.Array, one: tuple[Cameras, jax.Array]) -> tuple[jax.Array, None]:
-        camera, cosine = one
-        local = (points - camera.pose[:, 3]) @ camera.pose[:, :3]
-        distance = jnp.sqrt((local**2).sum(-1))
-        pixel = project(camera, local)
-        inside = ((pixel >= 0) & (pixel <= camera.size)).all(-1) & (local[:, 2] >= (cosine - SLACK) * distance)
+        inside, distance = sight.sees(*one, points)
         return count + (inside & (distance >= near) & (distance <= far)), None
 
     count = lambda: jax.lax.scan(add, jnp.zeros(len(points), jnp.int32), (cameras, widest))[0]
@@ -56,14 +48,6 @@ def learnable(
             f"{least} of them; check the poses, config.model.near and config.model.least_cameras"
         )
     return mask.reshape(shape), seen.reshape(shape)
-
-
-def _edge() -> np.ndarray:
-    """[e, 2] points along a picture's four sides, as shares of its width and height."""
-    along = np.linspace(0, 1, EDGE + 1, dtype=np.float32)
-    ends = np.repeat(np.float32([0, 1]), len(along))
-    sides = np.stack([np.tile(along, 2), ends], -1)
-    return np.concatenate([sides, sides[:, ::-1]])
 
 
 def _close(cameras: Cameras, points: np.ndarray, near: float) -> np.ndarray:

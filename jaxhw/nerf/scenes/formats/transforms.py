@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxhw.errors import UserError
 from jaxhw.nerf.scenes.decoding import picture_size
+from jaxhw.nerf.scenes.formats import beside
 from jaxhw.nerf.scenes.frames import (
     OPENGL_TO_OPENCV,
     Capture,
@@ -40,9 +41,11 @@ def read(folder: Path) -> Capture:
     try:
         applied[:3] = np.asarray(content.get("applied_transform", applied), float)[:3]
         applied[:3] *= float(content.get("applied_scale", 1.0))
-        return Capture(frames=frames, to_capture=np.linalg.inv(applied), notes=notes)
+        to_capture = np.linalg.inv(applied)
     except (TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
         raise UserError(f"{path} has an applied_transform or applied_scale that is none: {error}") from error
+    model, ignored = beside.model(folder, frames, to_capture)
+    return Capture(frames=frames, to_capture=to_capture, model=model, notes=(*notes, *ignored))
 
 
 def read_frames(
