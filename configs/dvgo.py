@@ -37,7 +37,7 @@ def get_config(variant: str = ""):
     config.optim.update(
         {"schedule": "exponential", "end_lr": 0.056, "groups": (("density", 100.0), ("features", 100.0))}
     )
-    variants = {"": lambda config: config, "demo": demo, "lego": lego, "fox": fox}
+    variants = {"": lambda config: config, "demo": demo, "lego": lego, "fox": fox, "capture": capture}
     if variant not in variants:
         raise ValueError(f"configs/dvgo.py has no variant {variant!r}; it has {', '.join(v for v in variants if v)}")
     return variants[variant](config)
@@ -105,4 +105,21 @@ def fox(config):
     model.coarse.update({"blocks": 17.0, "samples": 126.0, "shaded": 126.0})
     model.fine.update({"alpha": 2e-3, "stride": 1.0, "threshold": 1e-3})
     model.fine.update({"blocks": 15.0, "samples": 64.0, "shaded": 36.0})
+    return config
+
+
+def capture(config):
+    """Anyone's photos or video, with nothing to set: fox's recipe, and what fox has by hand is taken from the scene.
+
+    - Pictures are as large as fit into `max_pixels`, split as the format says, or nine to one.
+    - Rays begin by the sparse points that came with the poses where those are nearer than fox's third of the distance.
+    - Buckets have the sizes that the share of free space asks for.
+    The inner cube is fox's. One around the points would have finer voxels, but leaves more of the picture to the few
+    outside: after 900 steps it cost fox 0.9 dB.
+    """
+    config = fox(config)
+    config.scene, config.downscale, config.split = "data/capture", "auto", "auto"
+    config.model.update({"near": 0.0, "longest": 192})
+    for stage in (config.model.coarse, config.model.fine):
+        stage.update({"blocks": 0.0, "samples": 0.0, "shaded": 0.0})
     return config

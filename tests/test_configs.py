@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[1] / "configs"
 VARIANTS = {
     "barlow_twins": [""],
     "byol": ["", "photos", "seed"],
-    "dvgo": ["", "demo", "fox", "lego"],
+    "dvgo": ["", "capture", "demo", "fox", "lego"],
     "finetune": ["", "frozen", "mlp", "seed"],
     "linear": ["", "cifar10"],
     "moco": [""],

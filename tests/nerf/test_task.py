@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxhw import checkpoint, metrics, train
+from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.__main__ import main
 from jaxhw.errors import UserError
@@ -185,3 +186,35 @@ def test_pictures_of_several_sizes_with_masks_train_and_are_scored(tmp_path):
         w, h = sizes[i]
         panel = Image.open(tmp_path / "run" / "test" / file_names(nerf.scene.names)[i])
         assert panel.size == (4 * w, h)
+
+
+def capture(folder, **changes):
+    """The config for any capture, with smaller grids in fewer stages."""
+    config = configs.parse(["--config=configs/dvgo.py:capture", f"--config.scene={folder}"])[0]
+    config.update({"batch_size": 256, "steps": 12, "eval_every": 0, "lpips": "none", "max_pixels": 1728})
+    config.model.update({"grow_at": (), "tighten_every": 0.0, "coarse_steps": 0.5})
+    config.model.coarse.update({"voxels": 10**3, "alpha": 1e-2})
+    config.model.fine.update({"voxels": 16**3})
+    config.update(changes)
+    return config.lock()
+
+
+def test_the_config_for_any_capture_needs_nothing_set(tmp_path, capsys):
+    folder = folders.write_colmap_text(tmp_path / "scene")
+    points = np.random.default_rng(0).normal(size=(200, 3)) * 0.9 + [0.3, -0.2, 0.5]
+    config, mesh = capture(folders.write_points(folder, points)), meshes.make_mesh(1)
+    nerf = Nerf(config, mesh)
+    told = capsys.readouterr().err
+    assert "downscale=auto is 1: pictures of 16 x 12 pixels, 1,728 in all" in told and "8 train, 0 val, 1 test" in told
+    assert f"rays begin at {nerf.scene.near:.3g}, by the nearest of 200 points" in told
+    assert np.isfinite(train.run(nerf, config, mesh, tmp_path / "run")["test_psnr"])
+    opened = Run.open(tmp_path / "run", mesh)
+    assert opened.field.setting.near == pytest.approx(nerf.field.setting.near, rel=1e-6)
+    assert main(["render", f"--workdir={tmp_path / 'run'}", "--path=test"]) == 0
+    assert "downscale=auto is 1" in capsys.readouterr().err
+
+
+def test_a_capture_without_points_begins_at_a_third_of_the_distance(tmp_path, capsys):
+    nerf = Nerf(capture(folders.write_transforms(tmp_path), max_pixels=10**6), meshes.make_mesh(1))
+    assert nerf.field.setting.near == pytest.approx(0.35 * nerf.field.setting.distance)
+    assert "0.35 times the cameras' distance from their subject" in capsys.readouterr().err
