@@ -10,6 +10,11 @@ On two CPU cores, seed 0, held-out test views:
 | demo | the procedural scene, 128 px | 64 to 112 seconds | 31.54 dB, SSIM 0.978 |
 | lego | Blender's lego at 400 px | 15 minutes | 31.95 dB, SSIM 0.964, LPIPS 0.035 (VGG) |
 | fox | a real capture, every 8th picture held out | 14 minutes | 22.93 dB, SSIM 0.732, LPIPS 0.412 (VGG) |
+| capture | a phone video, every 10th frame held out | 16 minutes | 28.06 dB, SSIM 0.883, LPIPS 0.334 (VGG) |
+
+For a capture of your own, with nothing to set:
+
+python -m jaxhw.main --config=configs/dvgo.py:capture --workdir=runs/toy --config.scene=data/toy
 
 Without a variant: any bounded scene, for a GPU or TPU, by the paper's recipe: 5,000 coarse and 20,000 fine steps of
 8,192 rays, 100^3 and 160^3 voxels, samples half a voxel apart, rates of 0.1 for the grids and 0.001 for the network,
