@@ -15,9 +15,10 @@ from jaxhw import errors, streams
 from tests.test_train import run, without_clock
 
 PROGRAM = """
-import fcntl, sys, termios, time
+import fcntl, signal, sys, termios, time
 from pathlib import Path
 if "own" in sys.argv:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal becomes this session's
 from jaxhw import errors, train
 from jaxhw import mesh as meshes

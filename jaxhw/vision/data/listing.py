@@ -51,10 +51,10 @@ def _files(folder: Path) -> list[Path]:
 def _why_not(path: Path) -> str:
     """Why a file is no picture, else an empty string. A file of an unknown suffix, or of none, is opened to see."""
     suffix = path.suffix.lower()
+    if suffix in HEIF:
+        return "" if register_heif() else "HEIC, which takes `pip install pillow-heif`"
     if suffix in readable_suffixes():
         return ""
-    if suffix in HEIF:
-        return "HEIC, which takes `pip install pillow-heif`"
     try:
         with Image.open(path) as image:
             return "no picture" if image.format in VECTOR else ""
@@ -64,7 +64,6 @@ def _why_not(path: Path) -> str:
 
 @functools.cache
 def readable_suffixes() -> frozenset[str]:
-    """The suffixes of the formats that Pillow reads by itself, and of HEIC where pillow-heif is installed."""
-    register_heif()
+    """The suffixes of the formats that Pillow reads by itself."""
     formats = Image.registered_extensions().items()
     return frozenset(suffix for suffix, name in formats if name in Image.OPEN and name not in VECTOR)
