@@ -116,6 +116,8 @@ def fox(config):
 def capture(config):
     """Anyone's photos or video, with nothing to set: fox's recipe, and what fox has by hand is taken from the scene.
 
+    A shorter run wants its coarse stage kept at some 300 steps: what has not risen by then is taken for free space.
+
     - Pictures are as large as fit into `max_pixels`, split as the format says, or nine to one.
     - Rays begin by the sparse points that came with the poses where those are nearer than fox's third of the distance.
     - Buckets have the sizes that the share of free space asks for.
