@@ -17,11 +17,10 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_flags
 
-from jaxhw import files, hints, json_file, optim, options
+from jaxhw import hints, json_file, optim, options
 from jaxhw.errors import UserError
 
 USAGE = "%(prog)s --config=FILE[:VARIANT] [--config.KEY=VALUE ...]"
-FREE = ("mesh.", "checkpoint_every:", "data_dir:")  # keys of a run that no result depends on, as `claim` takes them
 # What every version has written into config.json, by the key that tells whose it is.
 _SCHEMAS = {
     "task": {"task": str, "seed": int, "steps": int, "epochs": float, "batch_size": int, "dtype": str}
@@ -111,7 +110,7 @@ def parse(argv: Sequence[str], key: str = "", **strings: str) -> tuple[ConfigDic
             use = next((f": use jaxhw {command}" for k, command in COMMANDS.items() if k in config), "")
             raise UserError(f"{file} is no config for jaxhw {COMMANDS[key]}{use}")
         _check_keys(config, argv)
-        return _parse(argv, strings, _leaves(config))
+        return _parse(argv, strings, leaves(config))
 
 
 def load(path: str | Path) -> ConfigDict:
@@ -130,7 +129,7 @@ def load(path: str | Path) -> ConfigDict:
         for key, schema in _SCHEMAS.items():
             if key in saved or not saved:
                 json_file.check(saved, schema)
-        return ConfigDict(_tuples(saved)).lock()
+        return ConfigDict(tuples(saved)).lock()
     except (ValueError, TypeError) as error:  # also of ConfigDict, for keys with dots in them
         raise UserError(f"{path} is no config ({_line(error)}); {advice}") from None
 
@@ -162,52 +161,13 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """
     new = copy.deepcopy(config).unlock()  # with the types of its keys, which `to_dict` would forget
     for key, value in changes.items():
-        if key not in _leaves(new):
+        if key not in leaves(new):
             raise UserError(f"the config has no key {key}; its keys: {', '.join(sorted(new))}")
         try:
             new.update_from_flattened_dict({key: value})
         except TypeError as error:
             raise UserError(f"config.{key}={value!r}: {_line(error)}") from None
     return new.lock()
-
-
-def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:
-    """Makes a workdir this config's by writing its config.json, or checks that it already is.
-
-    Args:
-      ignore: keys (or prefixes ending in a dot) that may differ because no result depends on them.
-
-    Raises:
-      UserError: the workdir belongs to a config that differs elsewhere.
-    """
-    path = workdir / "config.json"
-    if path.exists():
-        saved = load(path)
-        if kind := next((COMMANDS[key] for key in COMMANDS if key in config and key not in saved), ""):
-            raise UserError(f"{path} is no config for jaxhw {kind}; choose another --workdir")
-        differing = [line for line in differences(config, saved) if not line.startswith(ignore)]
-        if differing:
-            raise UserError(f"{workdir} belongs to another config ({'; '.join(differing)}); choose another --workdir")
-        return
-    files.make_folder(workdir)
-    files.write(path, dump(config))
-
-
-def move(workdir: Path, config: ConfigDict, keys: Sequence[str]) -> None:
-    """Writes into a workdir's config.json where the folders that some keys name lie now."""
-    path = workdir / "config.json"
-    saved = load(path)
-    if any(saved[key] != config[key] for key in keys):
-        files.write(path, dump(changed(saved, {key: config[key] for key in keys})))
-
-
-def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
-    """Lines such as ``optim.lr: 0.1 there, 0.2 here`` for every leaf that differs (theirs is 'there').
-
-    Keys that only ours has do not count: options younger than the workdir do not make it another config's.
-    """
-    here, there = _leaves(ConfigDict(_tuples(json.loads(dump(ours))))), _leaves(theirs)
-    return [f"{k}: {there[k]} there, {here.get(k)} here" for k in sorted(there) if here.get(k) != there[k]]
 
 
 def _parse(
@@ -230,7 +190,7 @@ def _parse(
     except (ImportError, KeyError, SyntaxError) as error:
         raise UserError(f"config file fails: {type(error).__name__}: {_line(error)}") from None
     if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}; {hints.argument(rest[0], _leaves(config))}")
+        raise UserError(f"unexpected argument {rest[0]!r}; {hints.argument(rest[0], leaves(config))}")
     return config.lock(), {name: values[name].value for name in strings}
 
 
@@ -265,8 +225,8 @@ def _resolve(argument: str) -> str:
 
 
 def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
-    leaves, groups = _leaves(config), _groups(config)
-    known = leaves.keys() | groups
+    keys, groups = leaves(config).keys(), _groups(config)
+    known = keys | groups
     for argument in argv:
         match = re.match(r"--?(?:no)?config\.([\w.]+)(?P<scalar>=[^{])?", argument)  # {...} may set a whole group
         if match and match[1] not in known:
@@ -274,7 +234,7 @@ def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
             hint = f"did you mean {meant}?" if meant else f"its keys: {', '.join(sorted(config))}"
             raise UserError(f"the config has no key config.{match[1]}; {hint}")
         if match and match[1] in groups and match["scalar"]:
-            inner = ", ".join(f"config.{leaf}" for leaf in sorted(leaves) if leaf.startswith(f"{match[1]}."))
+            inner = ", ".join(f"config.{leaf}" for leaf in sorted(keys) if leaf.startswith(f"{match[1]}."))
             raise UserError(f"config.{match[1]} is a group of keys, set one of them: {inner}")
 
 
@@ -283,21 +243,22 @@ def _groups(config: ConfigDict, prefix: str = "") -> set[str]:
     return {f"{prefix}{key}" for key in inner}.union(*(_groups(v, f"{prefix}{k}.") for k, v in inner.items()))
 
 
-def _leaves(config: ConfigDict, prefix: str = "") -> dict:
-    leaves = {}
+def leaves(config: ConfigDict, prefix: str = "") -> dict:
+    """Every value by its full key, such as ``optim.lr``."""
+    found = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
-            leaves |= _leaves(value, f"{prefix}{key}.")
+            found |= leaves(value, f"{prefix}{key}.")
         else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
+            found[f"{prefix}{key}"] = value
+    return found
 
 
-def _tuples(value):
+def tuples(value):
     """JSON knows lists only; configs hold tuples only."""
     if isinstance(value, dict):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+        return {key: tuples(inner) for key, inner in value.items()}
+    return tuple(tuples(inner) for inner in value) if isinstance(value, list) else value
 
 
 def _line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, contents, files, json_file, lock, metrics, plots, task, train
+from jaxhw import checkpoint, claims, contents, files, json_file, lock, metrics, plots, task, train
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
@@ -50,8 +50,8 @@ def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
 
 
 def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[tuple]) -> bool:
-    free = [f"bases.{base}.{key}" for base in config.bases for key in configs.FREE]
-    configs.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
+    free = [f"bases.{base}.{key}" for base in config.bases for key in claims.FREE]
+    claims.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
     meshes.divide_cpu(max(base.mesh.cpu_devices for base in config.bases.values()))
     missing: Missing = {}
     with StopRequest() as stop:
@@ -202,7 +202,7 @@ def _spelt(source: Path, key: str, there: Path) -> str:
 def _train(config: ConfigDict, there: Path, name: str, stop: StopRequest) -> dict[str, Any]:
     """One run's results; empty if it was stopped."""
     if results := metrics.results(there):
-        configs.claim(there, config, ignore=configs.FREE)
+        claims.claim(there, config, ignore=claims.FREE)
         return results
     print(f"{name}:")
     mesh = meshes.of_config(config)

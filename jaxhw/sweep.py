@@ -14,8 +14,8 @@ import optuna
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxhw import claims, files, lock, plots, task, train
 from jaxhw import config as configs
-from jaxhw import files, lock, plots, task, train
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.options import one_of, require
@@ -57,7 +57,7 @@ def run(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
 
 
 def _search(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
-    configs.claim(workdir, config, ignore=("trials:", *(f"run.{key}" for key in configs.FREE)))
+    claims.claim(workdir, config, ignore=("trials:", *(f"run.{key}" for key in claims.FREE)))
     study = _open(config, workdir)
     if _left(config, study) > 0 and (workdir / "winner").exists():
         raise UserError(f"{workdir} has chosen its winner; for more trials choose another --workdir")

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxhw import checkpoint, contents, files, json_file, lock, metrics, optim, start, version
-from jaxhw import config as configs
+from jaxhw import checkpoint, claims, contents, files, json_file, lock, metrics, optim, start, version
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.observer import Observer, Progress
@@ -74,7 +73,7 @@ def run(
             return finished
         if first:
             contents.keep(workdir, data)
-            configs.move(workdir, config, contents.movable(workdir, data))
+            claims.move(workdir, config, contents.movable(workdir, data))
             task.describe(workdir)
         # The state: new, or that of the newest checkpoint.
         checkpoints = checkpoint.Checkpoints(workdir)
@@ -115,7 +114,7 @@ def _claim(task: Task, config: ConfigDict, workdir: Path) -> dict[str, contents.
     """
     data = task.contents()
     moved = tuple(f"{key}:" for key in contents.movable(workdir, data))
-    configs.claim(workdir, config, ignore=(*configs.FREE, *moved))
+    claims.claim(workdir, config, ignore=(*claims.FREE, *moved))
     contents.check(workdir, data, {key: f"config.{key}={config[key]}" for key in data})
     return data
 

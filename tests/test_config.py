@@ -3,8 +3,8 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
+from jaxhw import claims, task
 from jaxhw import config as configs
-from jaxhw import task
 from jaxhw.errors import UserError
 
 FILE = """
@@ -101,22 +101,22 @@ def test_a_config_file_with_an_error_says_which(tmp_path):
 
 def test_json_round_trip(tmp_path):
     config = configs.base("toy")
-    configs.claim(tmp_path / "new", config)
+    claims.claim(tmp_path / "new", config)
     back = configs.load(tmp_path / "new" / "config.json")
     assert back.to_dict() == config.to_dict() and isinstance(back.optim.step_milestones, tuple)
-    assert configs.differences(config, back) == []
+    assert claims.differences(config, back) == []
 
 
 def test_claim_names_what_differs_and_ignores_what_it_is_told(tmp_path):
-    configs.claim(tmp_path, ConfigDict({"a": 1, "b": {"c": (1, 2), "d": 0}}))
+    claims.claim(tmp_path, ConfigDict({"a": 1, "b": {"c": (1, 2), "d": 0}}))
     other = ConfigDict({"a": 1, "b": {"c": (1, 3), "d": 9}})
     with pytest.raises(UserError, match=r"b.c: \(1, 2\) there, \(1, 3\) here\); choose another"):
-        configs.claim(tmp_path, other, ignore=("b.d:",))
-    configs.claim(tmp_path, other, ignore=("b.",))
+        claims.claim(tmp_path, other, ignore=("b.d:",))
+    claims.claim(tmp_path, other, ignore=("b.",))
     younger = ConfigDict(
         {"a": 1, "b": {"c": (1, 2), "d": 0}, "e": 1}
     )  # e: an option that the workdir is too old to have
-    configs.claim(tmp_path, younger)
+    claims.claim(tmp_path, younger)
 
 
 def test_changed_is_a_copy_of_the_same_keys_and_types():
@@ -142,7 +142,7 @@ def test_a_file_is_no_workdir(tmp_path):
         configs.load(tmp_path / "weights.pth" / "config.json")
     for workdir in (tmp_path / "weights.pth", tmp_path / "weights.pth" / "below"):
         with pytest.raises(UserError, match=r"cannot make the folder .*; choose another --workdir"):
-            configs.claim(workdir, configs.base("toy"))
+            claims.claim(workdir, configs.base("toy"))
 
 
 @pytest.mark.parametrize("key, value", [("seed", -1), ("epochs", float("nan")), ("epochs", float("inf"))])

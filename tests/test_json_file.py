@@ -8,8 +8,7 @@ import shutil
 import pytest
 
 from jaxhw import __main__ as cli
-from jaxhw import config as configs
-from jaxhw import json_file, main, metrics, study, sweep
+from jaxhw import claims, json_file, main, metrics, study, sweep
 from jaxhw.errors import UserError
 from jaxhw.vision.tasks import classify
 from tests.test_train import run
@@ -81,7 +80,7 @@ def test_a_config_that_is_none_is_nobody_s(tmp_path, text):
 
 @pytest.mark.parametrize("config", [sweep.default_config(toy_config()), study.default_config({"a": toy_config()})])
 def test_a_folder_of_another_command_is_told_as_that(tmp_path, config):
-    configs.claim(tmp_path, config)
+    claims.claim(tmp_path, config)
     with pytest.raises(UserError, match=r"is no config for jaxhw train; choose another --workdir"):
         run(tmp_path)
 

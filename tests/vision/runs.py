@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhw import config as configs
+from jaxhw import claims
 from jaxhw.checkpoint import Checkpoints
 
 
 def leave(workdir, config, variables, ema=None):
     """What a run of `config` leaves at step 3; returns the workdir."""
-    configs.claim(workdir, config)
+    claims.claim(workdir, config)
     state = {"step": np.int32(3), "params": variables.params, "model_state": variables.model_state, "ema": ema}
     checkpoints = Checkpoints(workdir)
     checkpoints.save(3, jax.tree.map(jnp.asarray, state))

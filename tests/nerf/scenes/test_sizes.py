@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxhw import claims
 from jaxhw import config as configs
 from jaxhw.errors import UserError
 from jaxhw.nerf.scenes import scene as scenes
@@ -65,7 +66,7 @@ def test_the_command_line_takes_a_number_or_auto(tmp_path, flag, value):
     path.write_text("from jaxhw.nerf.task import default_config\nget_config = lambda: default_config('vanilla')\n")
     config = configs.parse([f"--config={path}", *([f"--config.downscale={flag}"] if flag else [])])[0]
     assert config.downscale == value and type(config.downscale) is type(value)
-    configs.claim(tmp_path / "run", config)
+    claims.claim(tmp_path / "run", config)
     assert configs.load(tmp_path / "run" / "config.json").downscale == value
 
 
