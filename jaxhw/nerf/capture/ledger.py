@@ -11,7 +11,6 @@ from jaxhw import files, json_file
 from jaxhw.errors import UserError
 from jaxhw.nerf.scenes import report
 
-QUICK = 0.1  # seconds; that a shorter phase was done before is not worth a line
 SCHEMA = {str: {"key": str, "seconds": float, "result": object}}
 
 
@@ -48,8 +47,7 @@ class Ledger:
         """
         found = self.phases.get(name)
         if found and found["key"] == key and all(path.exists() for path in needs):
-            if found["seconds"] >= QUICK:
-                report.say(f"{name}: done before")
+            report.say(f"{name}: done before")
             return found["result"]
         self.forget(name)
         started = time.perf_counter()
