@@ -7,7 +7,7 @@ their parameters are COLMAP's too (src/colmap/sensor/models.h).
 In shapes, n counts cameras and r counts rays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import flax
@@ -21,6 +21,7 @@ NEWTON_STEPS = 6  # 4 reach float32's precision at k1 = -0.35
 NO_CAMERA = -1  # `Rays.camera` of rays through none of the training pictures
 
 Array = jax.Array | np.ndarray
+PyTree = Any
 
 
 class Rays(flax.struct.PyTreeNode):
@@ -120,8 +121,9 @@ def pixel_centres(width: int, height: int) -> np.ndarray:
 def rays_through(camera: Cameras, pixels: Array) -> tuple[jax.Array, jax.Array]:
     """Origins and unit directions, both [..., 3], for cameras [...] and pixels [..., 2] that broadcast."""
     local = unproject(camera, pixels)
-    # Summed by hand: a matrix product would round to bfloat16 on a TPU.
-    directions = (camera.pose[..., :3] * local[..., None, :]).sum(-1)
+    # Three products summed by hand. A matrix product would round to bfloat16 on a TPU; and a reduction over the last
+    # axis, fused into the points of many samples, reads other rows on XLA's CPU backend (jaxlib 0.10.2).
+    directions = sum(camera.pose[..., i] * local[..., i, None] for i in range(3))
     return jnp.broadcast_to(camera.pose[..., 3], directions.shape), directions
 
 
@@ -170,12 +172,12 @@ def _distort(xy: jax.Array, coefficients: Array) -> jax.Array:
 
 def _undistort(distorted: jax.Array, coefficients: Array) -> jax.Array:
     """Inverts `_distort` by Newton's method."""
-    k1, k2, p1, p2 = (coefficients[..., i] for i in range(4))
-    k3 = coefficients[..., 4] if coefficients.shape[-1] > 4 else None
-    xd, yd = distorted[..., 0], distorted[..., 1]
 
-    def step(_: int, xy: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def step(xy: tuple[jax.Array, jax.Array], coefficients: Array, distorted: Array) -> tuple[jax.Array, jax.Array]:
+        k1, k2, p1, p2 = (coefficients[..., i] for i in range(4))
+        k3 = coefficients[..., 4] if coefficients.shape[-1] > 4 else None
         x, y = xy
+        xd, yd = distorted[..., 0], distorted[..., 1]
         r2 = x * x + y * y
         # The radial factor, whose derivative along x is slope * x.
         radial, slope = 1 + r2 * (k1 + r2 * k2), 2 * (k1 + 2 * k2 * r2)
@@ -195,8 +197,19 @@ def _undistort(distorted: jax.Array, coefficients: Array) -> jax.Array:
         scale = _reciprocal(xx * yy - xy * xy)
         return x - (yy * ex - xy * ey) * scale, y - (xx * ey - xy * ex) * scale
 
+    return jnp.stack(_solved(step, (distorted[..., 0], distorted[..., 1]), coefficients, distorted), -1)
+
+
+def _solved(step: Callable[..., PyTree], start: PyTree, *known: Array) -> PyTree:
+    """What Newton's `step(guess, *known)` comes to from `start`, differentiable with respect to `known`.
+
+    The gradient is that of the last step, taken at the solution (the implicit function theorem): the iterations need
+    not be kept, and cost nothing where no gradient is asked for.
+    """
+    begin, fixed = jax.lax.stop_gradient((start, known))
     # A loop: unrolled, XLA fuses the steps for the CPU and computes each again for every use, which takes minutes.
-    return jnp.stack(jax.lax.fori_loop(0, NEWTON_STEPS, step, (xd, yd)), -1)
+    guess = jax.lax.fori_loop(0, NEWTON_STEPS - 1, lambda _, guess: step(guess, *fixed), begin)
+    return step(guess, *known)
 
 
 def _fisheye_direction(distorted: jax.Array, coefficients: Array) -> jax.Array:
@@ -204,17 +217,17 @@ def _fisheye_direction(distorted: jax.Array, coefficients: Array) -> jax.Array:
 
     r = |distorted| = t (1 + k1 t^2 + k2 t^4 + k3 t^6 + k4 t^8), solved for t by Newton's method.
     """
-    k1, k2, k3, k4 = (coefficients[..., i, None] for i in range(4))
     r2 = (distorted**2).sum(-1, keepdims=True)
     off_centre = r2 > 1e-16
     r = jnp.sqrt(jnp.where(off_centre, r2, 1.0))  # the root's gradient is infinite at 0
 
-    def step(_: int, t: jax.Array) -> jax.Array:
+    def step(t: jax.Array, coefficients: Array, r: jax.Array) -> jax.Array:
+        k1, k2, k3, k4 = (coefficients[..., i, None] for i in range(4))
         t2 = t * t
         error = t * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4)))) - r
         return t - error * _reciprocal(1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4))))
 
-    t = jax.lax.fori_loop(0, NEWTON_STEPS, step, r)
+    t = _solved(step, r, coefficients, r)
     xy = distorted * jnp.where(off_centre, jnp.sin(t) / r, 1.0)
     return jnp.concatenate([xy, jnp.where(off_centre, jnp.cos(t), 1.0)], -1)
 

@@ -130,3 +130,19 @@ def test_projecting_is_the_inverse_of_rays(model):
     distance = np.random.default_rng(0).uniform(0.5, 9, (len(pixels), 1)).astype(np.float32)
     back = cams.project(one, cams.unproject(one, pixels) * distance)
     np.testing.assert_allclose(back, pixels, atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [16, 48, 90])
+@pytest.mark.parametrize("samples", [8, 32])
+def test_points_along_rays_are_the_same_within_one_program(size, samples):
+    """XLA's CPU backend once fused rays into their points and read other rows, of some thousand points and more."""
+    one = camera("PINHOLE", random_pose(0)).resized((size, size))[0]
+    pixels = cams.pixel_centres(size, size)
+    t = np.linspace(2, 6, samples, dtype=np.float32)
+
+    def middles(camera, pixels):
+        origins, directions = cams.rays_through(camera, pixels)
+        return (origins[:, None] + directions[:, None] * t[None, :, None]).mean(1)
+
+    origins, directions = cams.rays_through(one, pixels)
+    np.testing.assert_allclose(jax.jit(middles)(one, pixels), origins + 4 * directions, atol=1e-5)
