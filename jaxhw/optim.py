@@ -18,7 +18,7 @@ from jaxhw.options import Rule, at_least, below, each, one_of, option, read, req
 from jaxhw.tree import by_name, path_name
 
 NAMES = ("adam", "adamw", "sgd", "lars", "masked_adam")
-SCHEDULES = ("constant", "step", "cosine", "exponential", "onecycle")
+SCHEDULES = ("constant", "step", "cosine", "exponential", "linear", "inverse", "onecycle")
 Groups = tuple[tuple[str, float | Mapping[str, Any]], ...]  # see `Options.groups`
 
 _SHARE = at_least(0), below(1)
@@ -63,7 +63,12 @@ class Options:
         (0.3, 0.6, 0.8), "of schedule step, as fractions of the run", each(Rule("between 0 and 1", lambda v: 0 < v < 1))
     )
     step_gamma: float = option(0.1, "what a milestone multiplies the rate with", at_least(0))
-    end_lr: float = option(0.0, "where cosine and exponential end, as a fraction of the peak", at_least(0))
+    end_lr: float = option(
+        0.0, "where cosine, exponential, linear and inverse end, as a fraction of the peak", at_least(0)
+    )
+    delay: float = option(
+        0.0, "steps, or below 1 a share of the run, with a rate of 0 before the schedule begins", at_least(0)
+    )
     onecycle_peak: float = option(
         0.3, "where onecycle's peak lies, as a fraction of the run", Rule("between 0 and 1", lambda v: 0 < v < 1)
     )
@@ -78,6 +83,15 @@ def schedule(options: Mapping[str, Any], steps: int) -> optax.Schedule:
 
 
 def _schedule(o: Options, steps: int) -> optax.Schedule:
+    """The schedule of the run, or of what a delay leaves of it. Adam's moments begin with the run all the same."""
+    if not o.delay:
+        return _undelayed(o, steps)
+    begin = round(o.delay * steps) if o.delay < 1 else round(o.delay)
+    later = _undelayed(o, steps - begin)
+    return lambda step: jnp.where(step < begin, 0.0, later(jnp.maximum(step - begin, 0)))
+
+
+def _undelayed(o: Options, steps: int) -> optax.Schedule:
     if o.schedule == "onecycle":
         return schedules.onecycle(o.lr, steps, o.onecycle_peak)
     decay = {
@@ -85,11 +99,13 @@ def _schedule(o: Options, steps: int) -> optax.Schedule:
         "step": schedules.milestones([round(f * steps) for f in o.step_milestones], o.step_gamma),
         "cosine": schedules.cosine(o.warmup_steps, steps, o.end_lr),
         "exponential": schedules.exponential(steps, o.end_lr),
+        "linear": schedules.linear(steps, o.end_lr),
+        "inverse": schedules.inverse(steps, o.end_lr or 1.0),
     }[o.schedule]
     return lambda step: o.lr * decay(step) * (jnp.minimum(1.0, step / o.warmup_steps) if o.warmup_steps else 1.0)
 
 
-def make(options: Mapping[str, Any], steps: int, groups: Groups = ()) -> optax.GradientTransformation:
+def make(options: Mapping[str, Any], steps: int, groups: Groups = (), below: str = "") -> optax.GradientTransformation:
     """The optimiser: clipping, weight decay, the method's direction, the learning rate.
 
     Its update needs the parameters: `tx.update(gradients, state, params)`. Raises UserError as :func:`schedule` does,
@@ -97,10 +113,11 @@ def make(options: Mapping[str, Any], steps: int, groups: Groups = ()) -> optax.G
 
     Args:
       groups: pairs that stand before those of the options.
+      below: the path, such as "field/", below which the prefixes of the options' groups begin.
     """
     o = _read(options, steps)
     require("optim.groups", groups, _GROUPS, kind=tuple)
-    groups = (*groups, *o.groups)
+    groups = (*groups, *((below + prefix, what) for prefix, what in o.groups))
     if not groups:
         return _chain(o, steps)
     shared = {name: value for name, value in options.items() if name != "groups"}
@@ -207,8 +224,9 @@ def _read(options: Mapping[str, Any], steps: int, where: str = "config.optim") -
     o = read(Options, options, where)
     fits = Rule(f"below {steps}, the run's steps", lambda value: value < steps)
     require(f"{where}.warmup_steps", o.warmup_steps, fits, kind=int)
-    if o.schedule == "exponential" and not o.end_lr:
-        raise UserError(f"{where}.schedule=exponential never reaches end_lr=0: set it to a fraction such as 0.1")
+    require(f"{where}.delay", o.delay, Rule(f"below {steps}, the run's steps", lambda value: round(value) < steps))
+    if o.schedule in ("exponential", "inverse") and not o.end_lr:
+        raise UserError(f"{where}.schedule={o.schedule} never reaches end_lr=0: set it to a fraction such as 0.1")
     if o.schedule == "onecycle" and o.warmup_steps:
         raise UserError(f"{where}.warmup_steps is set, but onecycle warms up by itself: set it to 0")
     return o

@@ -22,6 +22,17 @@ def exponential(steps: int, end: float) -> optax.Schedule:
     return lambda step: end ** (step / steps)
 
 
+def linear(steps: int, end: float) -> optax.Schedule:
+    """From 1 along a line to `end` at step `steps`."""
+    return lambda step: 1 - (1 - end) * (step / steps)
+
+
+def inverse(steps: int, end: float) -> optax.Schedule:
+    """1 / (1 + k t) at step t, with the k at which it reaches `end` at step `steps`."""
+    k = (1 / end - 1) / steps
+    return lambda step: 1 / (1 + k * step)
+
+
 def onecycle(peak: float, steps: int, at: float) -> optax.Schedule:
     """PyTorch's OneCycleLR with its defaults: peak / 25 to the peak at step `at * steps` - 1, then to peak / 250,000.
 

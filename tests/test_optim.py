@@ -281,6 +281,49 @@ def test_the_exponential_schedule_is_a_line_in_the_logarithm():
         optim.schedule({"schedule": "exponential"}, 100)
 
 
+def test_the_linear_schedule_is_a_line():
+    rate = optim.schedule({"schedule": "linear", "lr": 2.0, "end_lr": 0.1}, 100)
+    np.testing.assert_allclose([rate(0), rate(50), rate(100)], [2.0, 1.1, 0.2], rtol=1e-6)
+    assert float(optim.schedule({"schedule": "linear", "lr": 2.0}, 100)(100)) == 0
+
+
+def test_the_inverse_schedule_is_a_line_in_the_reciprocal():
+    """The course report's for cameras: it falls as 1 / t, from 1e-3 down to 1e-4."""
+    rate = optim.schedule({"schedule": "inverse", "lr": 1e-3, "end_lr": 0.1}, 900)
+    np.testing.assert_allclose([1 / rate(t) for t in (0, 100, 450, 900)], [1e3, 2e3, 5.5e3, 1e4], rtol=1e-6)
+    with pytest.raises(UserError, match="schedule=inverse never reaches end_lr=0: set it to a fraction"):
+        optim.schedule({"schedule": "inverse"}, 100)
+
+
+@pytest.mark.parametrize("delay", [20, 0.2])
+def test_a_delayed_schedule_begins_later_and_ends_with_the_run(delay):
+    options = {"schedule": "exponential", "lr": 2.0, "end_lr": 0.01}
+    rate = jax.jit(optim.schedule(options | {"delay": delay}, 100))
+    assert [float(rate(t)) for t in (0, 19)] == [0, 0]
+    np.testing.assert_allclose([rate(20), rate(60), rate(100)], [2.0, 0.2, 0.02], rtol=1e-5)
+    with pytest.raises(UserError, match=r"config.optim.delay=100 must be a number below 100, the run's steps"):
+        optim.schedule({"delay": 100}, 100)
+
+
+def test_a_delayed_adam_begins_at_its_full_rate_and_no_faster():
+    """Its moments begin with the run: those that began with the delay's zeros would be corrected too little."""
+    tx = optim.make({"lr": 0.1, "delay": 10}, 50)
+    p, state = {"w": jnp.zeros(3)}, tx.init({"w": jnp.zeros(3)})
+    moved = []
+    for _ in range(12):
+        updates, state = tx.update({"w": jnp.array([1.0, -2.0, 3.0])}, state, p)
+        moved.append(updates["w"])
+    np.testing.assert_array_equal(moved[:10], 0)
+    np.testing.assert_allclose(moved[10:], np.tile([-0.1, 0.1, -0.1], (2, 1)), rtol=1e-5)
+
+
+def test_groups_of_the_options_may_lie_below_a_path():
+    tx = optim.make({"name": "sgd", "lr": 1.0, "momentum": 0.0, "groups": (("w", 0.5),)}, 5, (("c", 2.0),), "field/")
+    p = {"c": jnp.zeros(2), "field": {"w": jnp.zeros(2), "c": jnp.zeros(2)}}
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, p), tx.init(p), p)
+    assert (float(updates["c"][0]), float(updates["field"]["w"][0]), float(updates["field"]["c"][0])) == (-2, -0.5, -1)
+
+
 @pytest.mark.parametrize("name", optim.NAMES)
 def test_a_group_with_options_has_an_optimiser_of_its_own(name):
     """Its parameters move as if they were alone with those options, and the others as if it were not there."""
