@@ -134,6 +134,25 @@ def on_mesh(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
     return jax.jit(make, out_shardings=replicated(mesh))()
 
 
+def summed(local: Callable[..., PyTree], mesh: Mesh, shared: PyTree, *rows: PyTree) -> PyTree:
+    """`local(shared, *rows)` of each device's part of the rows, added up; for programs that are written per device.
+
+    Differentiable: the gradient with respect to ``shared`` is added up once, at the end, not in each of its uses.
+
+    Args:
+      shared: the same on every device.
+      rows: arrays whose first axis is divided among the devices.
+    """
+
+    def on_device(shared: PyTree, *rows: PyTree) -> PyTree:
+        shared = jax.tree.map(lambda x: jax.lax.pcast(x, "data", to="varying"), shared)
+        return jax.tree.map(lambda x: jax.lax.psum(x, "data"), local(shared, *rows))
+
+    everywhere, by_rows = PartitionSpec(), PartitionSpec("data")
+    specs = (everywhere, *(by_rows for _ in rows))
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=everywhere)(shared, *rows)
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set on any process. All processes must call it."""
     if jax.process_count() == 1:

@@ -60,6 +60,10 @@ def each(rule: Rule, count: int | None = None, least: int = 1) -> Rule:
     return Rule(f"of {many}, each {rule.says}", holds)
 
 
+# A number of steps, or a share of a run however long it is.
+STEPS = Rule("of steps, or a share of the run below 1", lambda value: 0 <= value < 1 or (value >= 1 and value % 1 == 0))
+
+
 def option(default: Any, doc: str = "", *rules: Rule) -> Any:
     """A dataclass field that a config may set; ``default`` may be an instance of another dataclass of options."""
     return dataclasses.field(default=default, metadata={"doc": doc, "rules": rules})

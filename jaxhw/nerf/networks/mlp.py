@@ -59,43 +59,64 @@ def _dense(features: int, name: str) -> nn.Dense:
     return nn.Dense(features, kernel_init=_glorot, name=name)
 
 
-class ColourMLP(nn.Module):
-    """DVGO's shallow network: features of a sample and its ray's encoded direction to a colour in [0, 1].
+class MLP(nn.Module):
+    """Linear layers with ReLUs between them; weights and biases start as torch's Linear starts them.
 
-    The directions' part of the first layer is computed once a ray, not once a sample: rays have many samples.
+    Attributes:
+      widths: of the layers, the last of which is the output.
+    """
+
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., channels] -> [..., widths[-1]]."""
+        for i, width in enumerate(self.widths):
+            x = _linear(width, x.shape[-1], f"layer_{i}")(nn.relu(x) if i else x)
+        return x
+
+
+class ColourMLP(nn.Module):
+    """A shallow network from features of a sample and of its ray to a colour in [0, 1]: DVGO's and nerfacto's.
+
+    The rays' part of the first layer is computed once a ray, not once a sample: rays have many samples.
     Weights start as torch's Linear starts them, the last bias at 0.
 
     Attributes:
-      channels: of the features.
+      channels: of a sample's features.
+      ray_channels: of its ray's: the encoded direction, and what else is known of it.
       widths: of the hidden layers.
     """
 
     channels: int
+    ray_channels: int
     widths: Sequence[int] = (128, 128)
-    direction_frequencies: int = 4
 
     def setup(self):
-        inputs = self.channels + 3 * (1 + 2 * self.direction_frequencies)
+        inputs = self.channels + self.ray_channels
         self.kernel = self.param("kernel", _torch_uniform, (inputs, self.widths[0]), inputs)
         self.bias = self.param("bias", _torch_uniform, (self.widths[0],), inputs)
 
-    def of_directions(self, directions: jax.Array) -> jax.Array:
-        """What the first layer makes of directions [r, 3]: [r, widths[0]]."""
-        encoded = positional_encoding(directions, self.direction_frequencies)
-        return encoded @ self.kernel[self.channels :] + self.bias
+    def of_rays(self, features: jax.Array) -> jax.Array:
+        """What the first layer makes of features [r, ray_channels] of rays: [r, widths[0]]."""
+        return features @ self.kernel[self.channels :] + self.bias
 
     @nn.compact
-    def __call__(self, features: jax.Array, directions: jax.Array, ray: jax.Array) -> jax.Array:
-        """Features [k, channels] of samples on rays `ray` [k], what `of_directions` made [r, widths[0]] -> [k, 3]."""
-        x = nn.relu(features @ self.kernel[: self.channels] + directions[ray])
+    def __call__(self, features: jax.Array, by_ray: jax.Array) -> jax.Array:
+        """Colours [..., 3] of samples: their features [..., channels], and of `of_rays` their rays' [..., widths[0]].
+
+        Axes of `by_ray` may be 1 where samples share a ray.
+        """
+        x = nn.relu(features @ self.kernel[: self.channels] + by_ray)
         for i, width in enumerate(self.widths[1:]):
-            x = nn.relu(self._layer(width, x.shape[-1], f"layer_{i + 1}")(x))
+            x = nn.relu(_linear(width, x.shape[-1], f"layer_{i + 1}")(x))
         last = nn.Dense(3, kernel_init=lambda *a: _torch_uniform(*a[:2], x.shape[-1]), name="last")
         return nn.sigmoid(last(x))
 
-    def _layer(self, width: int, inputs: int, name: str) -> nn.Dense:
-        start = lambda key, shape, dtype: _torch_uniform(key, shape, inputs)
-        return nn.Dense(width, kernel_init=start, bias_init=start, name=name)
+
+def _linear(width: int, inputs: int, name: str) -> nn.Dense:
+    start = lambda key, shape, dtype: _torch_uniform(key, shape, inputs)
+    return nn.Dense(width, kernel_init=start, bias_init=start, name=name)
 
 
 def _torch_uniform(key: jax.Array, shape: Sequence[int], inputs: int) -> jax.Array:

@@ -5,11 +5,10 @@ align_corners=True). Coordinates count vertices: 0 to n - 1 along an axis.
 
 Values are kept as a table [v, c] of rows. Either every vertex has one, in order, or a grid of row numbers says where:
 free space then costs neither memory nor time in the optimiser. Rows are numbered along z first, so that where a vertex
-and the next along z both have rows, they lie side by side: a sample reads four windows of two rows, and its gradient is
-added in four windows. XLA's CPU backend adds a window in the time of a single number. Of the eight gathers of a sample
-it makes one loop if they are written as a sum; written as one gather of [k, 8, c] they take ten times as long.
+and the next along z both have rows, they lie side by side: a sample reads four windows of two rows (`tables.py`), and
+its gradient is added in four windows.
 
-A dense grid of values [x, y, z, c] is read by `interpolate(values.reshape(-1, c), *corners(coordinates, (x, y, z)))`,
+A dense grid of values [x, y, z, c] is read by `tables.interpolate(values.reshape(-1, c), *corners(k, (x, y, z)))`,
 and resized by reading it at `vertices` of the new shape; free space is found by `dilate` and `coarsen`.
 """
 
@@ -42,45 +41,6 @@ def corners(coordinates: jax.Array, shape: tuple[int, int, int]) -> tuple[jax.Ar
     index = [((low[:, 0] + i) * shape[1] + low[:, 1] + j) * shape[2] + low[:, 2] for i, j in PAIRS]
     weights = [(share[:, 0, i] * share[:, 1, j])[:, None] * share[:, 2] for i, j in PAIRS]
     return jnp.stack(index, -1), jnp.stack(weights, -2)
-
-
-@jax.custom_vjp
-def interpolate(table: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
-    """Trilinear interpolation in a table of rows.
-
-    It is sum_i weights[k, i, 0] table[rows[k, i]] + weights[k, i, 1] table[rows[k, i] + 1].
-
-    Differentiable with respect to the table only: samples do not move.
-
-    Args:
-      table: [v, c].
-      rows: [k, 4] in [0, v - 2].
-      weights: [k, 4, 2].
-
-    Returns:
-      [k, c].
-    """
-    at = lambda i, end: table.at[rows[:, i] + end].get(mode="promise_in_bounds")
-    return sum(at(i, end) * weights[:, i, end, None] for i in range(4) for end in (0, 1))
-
-
-def _interpolate_forward(table, rows, weights):
-    return interpolate(table, rows, weights), (table, rows, weights)
-
-
-def _interpolate_backward(saved, gradient):
-    table, rows, weights = saved
-    windows = (weights[..., None] * gradient[:, None, None, :]).reshape(-1, 2, table.shape[1])
-    numbers = lax.ScatterDimensionNumbers(
-        update_window_dims=(1, 2), inserted_window_dims=(), scatter_dims_to_operand_dims=(0,)
-    )
-    added = lax.scatter_add(
-        jnp.zeros_like(table), rows.reshape(-1, 1), windows, numbers, mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    )
-    return added, None, None
-
-
-interpolate.defvjp(_interpolate_forward, _interpolate_backward)
 
 
 def interpolate_sparse(table: jax.Array, rows: jax.Array, coordinates: jax.Array) -> jax.Array:

@@ -73,3 +73,9 @@ def expected_depth(weights: jax.Array, distances: jax.Array) -> jax.Array:
 def depth_from_sums(weighted_distance: jax.Array, opacity: jax.Array) -> jax.Array:
     """`expected_depth` from its two sums."""
     return weighted_distance / jnp.maximum(opacity, 1e-8)
+
+
+def median_depth(weights: jax.Array, distances: jax.Array) -> jax.Array:
+    """The median depth [r]: the distance [r, s] at which half of a ray's light has been stopped, else the last."""
+    index = (jnp.cumsum(weights, -1) < 0.5).sum(-1, keepdims=True)
+    return jnp.take_along_axis(distances, jnp.minimum(index, distances.shape[-1] - 1), -1)[..., 0]

@@ -26,6 +26,7 @@ from jaxhw.nerf.fields.dvgo import automatic, grid, loss, render, stages
 from jaxhw.nerf.fields.dvgo.grid import CoarseState
 from jaxhw.nerf.fields.dvgo.options import Options, in_steps
 from jaxhw.nerf.fields.field import Field, Setting, Target
+from jaxhw.nerf.fields.near import near as near_of
 from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.state import Variables
 from jaxhw.task import Context
@@ -53,11 +54,12 @@ class DVGO(Field):
     Options = Options
     metric_names = ("loss", "psnr", "overflow", "samples", "shaded")
     chunk = 65536
+    moves_samples = True
 
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
         options = dataclasses.replace(options, shell=options.shell * setting.unbounded)
-        near, notes = automatic.near(options, setting)
+        near, notes = near_of(setting, options.near)
         setting = dataclasses.replace(setting, near=near)
         if setting.near >= setting.far:
             raise UserError(

@@ -18,10 +18,14 @@ from jaxhw.nerf.fields.dvgo import automatic
 from jaxhw.nerf.fields.dvgo.options import Options, StageOptions
 from jaxhw.nerf.fields.dvgo.space import Box, Contracted, Space
 from jaxhw.nerf.networks import voxel_grid
+from jaxhw.nerf.networks.encodings import positional_encoding
 from jaxhw.nerf.networks.mlp import ColourMLP
+from jaxhw.nerf.networks.tables import interpolate
 from jaxhw.state import Variables
 
 PyTree = Any
+
+FREQUENCIES = 4  # of the directions' encoding
 
 
 class CoarseParams(flax.struct.PyTreeNode):
@@ -115,7 +119,7 @@ class Grid:
         params, state = variables.params, variables.model_state
         fine = isinstance(params, FineParams)
         stage = options.fine if fine else options.coarse
-        network = ColourMLP(options.channels, options.widths) if fine else None
+        network = colour_network(options) if fine else None
         space = place(options.shell, stage.stride, state.box, state.mask.shape)
         live = len(params.density) / math.prod(space.shape) if fine else None
         stage = automatic.with_buckets(stage, space.count, live)
@@ -146,19 +150,20 @@ class Grid:
         """What `colours` needs of directions [r, 3]: [r, first width]; nothing in the coarse stage."""
         if self.network is None:
             return None
-        return self.network.apply({"params": self.params.colour}, directions, method="of_directions")
+        encoded = positional_encoding(directions, FREQUENCIES)
+        return self.network.apply({"params": self.params.colour}, encoded, method="of_rays")
 
     def colours(self, coordinates: jax.Array, directions: jax.Array | None, ray: jax.Array) -> jax.Array:
         """Colours [k, 3] of samples at [k, 3] on rays `ray` [k]; `directions` is what `of_directions` made."""
         features = self._interpolate(self.params.features, coordinates)
         if self.network is None:
             return jax.nn.sigmoid(features)
-        return self.network.apply({"params": self.params.colour}, features, directions, ray)
+        return self.network.apply({"params": self.params.colour}, features, directions[ray])
 
     def _interpolate(self, table: jax.Array, coordinates: jax.Array) -> jax.Array:
         index, weights = voxel_grid.corners(coordinates, self.state.rows.shape)
         rows = self.state.rows.ravel().at[index].get(mode="promise_in_bounds")
-        return voxel_grid.interpolate(table, jnp.clip(rows, 0, len(table) - 2), weights)
+        return interpolate(table, jnp.clip(rows, 0, len(table) - 2), weights)
 
     def opacity(self) -> jax.Array:
         """Opacity of a voxel's length at each vertex, [x, y, z]; 0 where there are no voxels."""
@@ -168,6 +173,10 @@ class Grid:
     def activate(self, raw: jax.Array, interval: float) -> jax.Array:
         """Opacity of raw densities over a length of `interval`."""
         return -jnp.expm1(-interval * jax.nn.softplus(raw + self.state.shift))
+
+
+def colour_network(options: Options) -> ColourMLP:
+    return ColourMLP(options.channels, 3 * (1 + 2 * FREQUENCIES), options.widths)
 
 
 def place(shell: float, stride: float, box: jax.Array, shape: tuple[int, int, int]) -> Space:

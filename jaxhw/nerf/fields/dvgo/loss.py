@@ -10,8 +10,8 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
+from jaxhw import mesh as meshes
 from jaxhw.nerf.cameras.cameras import Rays
 from jaxhw.nerf.fields.dvgo.grid import Grid
 from jaxhw.nerf.fields.dvgo.march import Samples, march
@@ -34,7 +34,9 @@ def loss(
 ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
     """See `Field.loss`. The mean is over the rays that count; see `ray_sums`."""
     count = len(rays)
-    sums = _over_devices(options, setting, variables, rays, target, context)
+    offset = jax.random.uniform(context.rng, (count,))
+    local = lambda variables, *rows: ray_sums(options, setting, variables, *rows)
+    sums = meshes.summed(local, context.mesh, variables, rays, target, offset)
     n = jnp.maximum(sums["counted"], 1)
     # What every stage has: the error of the pixels, and the two losses of DVGO's section 5.2.
     grid = Grid.of(options, variables)
@@ -53,23 +55,6 @@ def loss(
         left_out=running(grid.state.left_out, sums["left_out"]), unmet=running(grid.state.unmet, sums["unmet"])
     )
     return total, (state, {"loss": total, "psnr": losses.psnr(mse), **shares})
-
-
-def _over_devices(
-    options: Options, setting: Setting, variables: Variables, rays: Rays, target: Target, context: Context
-) -> dict[str, jax.Array]:
-    """`ray_sums` of each device's rays, added up."""
-    offset = jax.random.uniform(context.rng, (len(rays),))
-
-    def local(variables: Variables, *rows: Any) -> dict[str, jax.Array]:
-        # The variables are marked as varying, so that their gradient is added up once, at the end, not in every use.
-        variables = jax.tree.map(lambda x: jax.lax.pcast(x, "data", to="varying"), variables)
-        sums = ray_sums(options, setting, variables, *rows)
-        return jax.tree.map(lambda x: jax.lax.psum(x, "data"), sums)
-
-    everywhere, rows = PartitionSpec(), PartitionSpec("data")
-    mapped = jax.shard_map(local, mesh=context.mesh, in_specs=(everywhere, rows, rows, rows), out_specs=everywhere)
-    return mapped(variables, rays, target, offset)
 
 
 def ray_sums(

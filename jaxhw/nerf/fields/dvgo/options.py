@@ -5,9 +5,7 @@ import itertools
 import math
 
 from jaxhw.errors import UserError
-from jaxhw.options import Rule, above, at_least, below, between, each, option
-
-STEPS = Rule("of steps, or a share of the run below 1", lambda value: 0 <= value < 1 or (value >= 1 and value % 1 == 0))
+from jaxhw.options import STEPS, above, at_least, below, between, each, option
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Self
 import flax
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxhw.nerf.cameras.cameras import Rays
+from jaxhw.nerf.networks.contraction import contract
 
 BLOCK = 8  # consecutive samples that are tested for free space together, before each is by itself
 FARTHEST = 128.0  # of Contracted, in units of 2 radii
@@ -117,19 +117,6 @@ class Contracted(Box):
         return jnp.sqrt(((ends[1] - ends[0]) ** 2).sum(-1) + 1e-12) / self.stride
 
 
-def contract(x: jax.Array, shell: float) -> jax.Array:
-    """The contraction of all of space [..., 3] into the cube of half edge 1 + shell; see `Contracted`."""
-    n = jnp.maximum(jnp.abs(x).max(-1, keepdims=True), 1.0)
-    return x * (1 + shell - shell / n) / n
-
-
-def expand(x: np.ndarray, shell: float) -> np.ndarray:
-    """The inverse of `contract`, with what is infinitely far away moved to 1000 radii."""
-    m = np.abs(x).max(-1, keepdims=True)
-    n = np.where(m > 1, shell / np.maximum(1 + shell - m, shell / 1000), np.maximum(m, 1e-9))
-    return np.where(m > 1, x / np.maximum(m, 1e-9) * n, x)
-
-
 Space = Box | Contracted
 
 
@@ -151,7 +138,8 @@ class Segments:
 
     @classmethod
     def through(cls, space: Space, rays: Rays, near: float, far: float, offset: jax.Array) -> Self:
-        start, stop = space.span(rays.origins, rays.directions, near, far)
+        # Where on its ray a sample lies is no function of the ray: samples move with it, not along it.
+        start, stop = jax.lax.stop_gradient(space.span(rays.origins, rays.directions, near, far))
         return cls(rays.origins, rays.directions, start, stop, offset)
 
     def __len__(self) -> int:

@@ -22,13 +22,14 @@ from jaxhw.nerf.fields.dvgo.grid import (
     Grid,
     Params,
     State,
+    colour_network,
     place,
 )
 from jaxhw.nerf.fields.dvgo.options import Options
-from jaxhw.nerf.fields.dvgo.space import Space, expand
+from jaxhw.nerf.fields.dvgo.space import Space
 from jaxhw.nerf.fields.field import Setting
 from jaxhw.nerf.networks import voxel_grid
-from jaxhw.nerf.networks.mlp import ColourMLP
+from jaxhw.nerf.networks.contraction import expand
 from jaxhw.state import Variables
 
 BOX_SCALE = 1.05  # of the fine grid's box over what the coarse grid found
@@ -233,8 +234,8 @@ def _coarse_params(rows: np.ndarray) -> Params:
 
 def _fine_params(options: Options, rows: np.ndarray, rng: jax.Array) -> Params:
     v = int(rows.max()) + 1
-    sample = jnp.zeros((1, options.channels)), jnp.zeros((1, options.widths[0])), jnp.zeros(1, jnp.int32)
-    network = ColourMLP(options.channels, options.widths).init(rng, *sample)
+    sample = jnp.zeros((1, options.channels)), jnp.zeros((1, options.widths[0]))
+    network = colour_network(options).init(rng, *sample)
     features = np.zeros((v, options.channels), np.float32)
     return FineParams(np.zeros((v, 1), np.float32), features, jax.device_get(network["params"]))
 

@@ -7,8 +7,9 @@ import pytest
 
 from jaxhw.nerf.cameras.cameras import Rays
 from jaxhw.nerf.fields.dvgo import march
-from jaxhw.nerf.fields.dvgo.space import Box, Contracted, Segments, contract, expand
+from jaxhw.nerf.fields.dvgo.space import Box, Contracted, Segments
 from jaxhw.nerf.networks import voxel_grid
+from jaxhw.nerf.networks.contraction import contract, expand
 
 RAYS = 48
 SPACES = {

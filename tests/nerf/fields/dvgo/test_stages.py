@@ -7,8 +7,9 @@ import pytest
 from jaxhw.errors import UserError
 from jaxhw.nerf.fields.dvgo import stages
 from jaxhw.nerf.fields.dvgo.grid import CoarseParams, FineParams
-from jaxhw.nerf.fields.dvgo.space import Contracted, expand
+from jaxhw.nerf.fields.dvgo.space import Contracted
 from jaxhw.nerf.networks import voxel_grid
+from jaxhw.nerf.networks.contraction import expand
 from jaxhw.state import Variables
 from tests.nerf.fields.dvgo.made import COARSE, FINE, field, grid, grown, ring, started, with_density
 
