@@ -77,7 +77,7 @@ def initial_state(task: Task, config: ConfigDict, variables: Variables) -> Train
 
 
 def optimiser(task: Task, options: ConfigDict) -> optax.GradientTransformation:
-    return optim.make(options, task.steps, task.groups)
+    return optim.make(options, task.steps, task.groups, task.below)
 
 
 def begin(task: Task, config: ConfigDict, mesh: Mesh, variables: Variables) -> TrainState:

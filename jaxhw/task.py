@@ -57,6 +57,7 @@ class Task(ABC):
       steps_per_epoch: steps in which every example is seen once (a float), to label curves.
       stages: ascending steps, each of which ends a stage; see ``grow``.
       groups: of the optimiser, beneath those of ``config.optim.groups``; see :func:`jaxhw.optim.make`.
+      below: the path, such as "field/", below which the prefixes of ``config.optim.groups`` begin.
     """
 
     unit: str
@@ -65,6 +66,7 @@ class Task(ABC):
     steps_per_epoch: float
     stages: tuple[int, ...] = ()
     groups: Groups = ()
+    below: str = ""
 
     @abstractmethod
     def __init__(self, config: ConfigDict, mesh: Mesh):

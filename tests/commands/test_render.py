@@ -40,7 +40,7 @@ def run(monkeypatch):
         return Rendered(np.full((*shape, 3), 0.5), np.ones(shape), np.ones(shape))
 
     scene = types.SimpleNamespace(cameras=cameras, split={"train": np.arange(6)}, to_capture=np.eye(4))
-    opened = Run(config=None, scene=scene, field=None, variables=None, renderer=renderer)
+    opened = Run(config=None, scene=scene, field=None, variables=None, renderer=renderer, cameras=cameras)
     monkeypatch.setattr(Run, "open", lambda *a: opened)
 
 

@@ -79,11 +79,16 @@ class Field(ABC):
       stages: numbers of steps taken, ascending, after which `grow` is called; one that the run never takes, or takes
         last, is left out.
       notes: lines on what was chosen for the scene, which a user reads when a run starts.
+      moves_samples: whether `loss` has a gradient with respect to the rays, by which cameras can be refined.
+      per_picture: names of entries of `params` whose leading axis counts the training pictures; `Rays.camera` is the
+        row of a ray, and -1 stands for the mean of them.
     """
 
     Options: ClassVar[type]
     metric_names: ClassVar[tuple[str, ...]] = ("loss", "psnr")
     chunk: ClassVar[int] = 8192
+    moves_samples: ClassVar[bool] = False
+    per_picture: ClassVar[tuple[str, ...]] = ()
     stages: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 

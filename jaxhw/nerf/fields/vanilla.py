@@ -56,6 +56,7 @@ class Vanilla(Field):
     far: float
 
     Options = Options
+    moves_samples = True
 
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:

@@ -31,7 +31,7 @@ class Renderer:
     """
 
     def __init__(self, render: RenderRays, mesh: Mesh, background: np.ndarray, chunk: int):
-        self.mesh = mesh
+        self.mesh, self.background = mesh, background
         pixels = functools.partial(render_pixels, render, background=jnp.asarray(background, jnp.float32), chunk=chunk)
         rows, everywhere = PartitionSpec("data"), PartitionSpec()
         # Nothing crosses devices, so there is nothing for the check of replication to find.

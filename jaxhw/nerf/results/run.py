@@ -18,6 +18,7 @@ from jaxhw.nerf.fields import registry
 from jaxhw.nerf.fields.field import Field, Setting
 from jaxhw.nerf.rendering.renderer import BACKGROUNDS, Renderer
 from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.nerf.results.posed import Posed, options_of
 from jaxhw.nerf.scenes import saved
 from jaxhw.nerf.scenes.scene import Scene
 from jaxhw.state import Variables
@@ -28,7 +29,10 @@ class Run:
     """A trained scene: the newest checkpoint's variables and what renders them.
 
     Attributes:
-      scene: without its pictures.
+      scene: without its pictures; its cameras are the given ones.
+      variables: the field's.
+      cameras: of all frames, refined where the run refined them; see `Posed.cameras`.
+      rows: the corrections of the training cameras; None where there are none.
     """
 
     config: ConfigDict
@@ -36,6 +40,9 @@ class Run:
     field: Field
     variables: Variables
     renderer: Renderer
+    cameras: Cameras
+    posed: Posed | None = None
+    rows: jax.Array | None = None
 
     @classmethod
     def open(cls, workdir: Path, mesh: Mesh) -> Self:
@@ -47,12 +54,15 @@ class Run:
         config, scene = configs.load(workdir / "config.json"), saved.read(workdir / "scene.json")
         with config.unlocked():
             config.white = config.get("white", WHITE)  # which older runs have none of
-        field = registry.create(config.model, setting(scene))
+        field = registry.create(config.model, about := setting(scene))
+        posed = Posed.of(field, about, options_of(config))
         everywhere = meshes.replicated(mesh)  # the checkpoint may come from other devices
         restored = checkpoint.restore_variables(workdir, everywhere)
-        variables = jax.device_put(field.from_saved(restored), everywhere)
+        variables = jax.device_put(posed.from_saved(restored), everywhere)
         renderer = Renderer(field.render, mesh, BACKGROUNDS[config.background], field.chunk)
-        return cls(config=config, scene=scene, field=field, variables=variables, renderer=renderer)
+        cameras = posed.cameras(scene, variables.params)
+        rows = posed.rows(variables.params)
+        return cls(config, scene, field, posed.of_field(variables), renderer, cameras, posed, rows)
 
     def render(self, camera: Cameras) -> Rendered:
         """The picture that one camera (`cameras[i]`) takes."""

@@ -37,6 +37,8 @@ def write(scene: Scene, path: Path) -> None:
         "to_capture": np.asarray(scene.to_capture).tolist(),
         "near_from": scene.near_from,
     }
+    if scene.true_pose is not None:
+        text["true_pose"] = np.asarray(scene.true_pose).tolist()
     files.write(path, json.dumps(text) + "\n")
 
 
@@ -77,6 +79,7 @@ def _scene(values: dict[str, Any]) -> Scene:
         unbounded=bool(values["unbounded"]),
         to_capture=_numbers(values["to_capture"], (4, 4)),
         near_from=near_from,
+        true_pose=_numbers(values["true_pose"], (n, 3, 4)).astype(np.float32) if "true_pose" in values else None,
     )
 
 

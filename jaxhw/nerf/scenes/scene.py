@@ -48,6 +48,7 @@ class Scene:
       points: [k, 3] float32, where structure from motion found something; k is 0 where a scene comes without, or was
         read back.
       content: what the folder holds; None of the demo, and of a scene that was read back.
+      true_pose: [n, 3, 4] float32 of all frames, where those of `cameras` have noise; else None.
     """
 
     cameras: Cameras
@@ -62,6 +63,7 @@ class Scene:
     near_from: str = "format"
     points: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 3), np.float32))
     content: Content | None = None
+    true_pose: np.ndarray | None = None
 
 
 def from_config(config: ConfigDict, scene: str = "") -> Scene:
