@@ -26,6 +26,7 @@ VARIANTS = {
     "study_transfer": [""],
     "sweep_resnet18": [""],
     "sweep_vit": ["", "digits"],
+    "nerfacto": ["", "big", "demo", "fox", "lego", "published", "seed"],
     "vanilla": ["", "small"],
     "vicreg": [""],
     "vit": ["", "digits"],

@@ -1,0 +1,1 @@
+"""nerfacto: a hash grid and shallow networks, sampled by proposals."""
