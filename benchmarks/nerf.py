@@ -3,6 +3,7 @@
     python benchmarks/nerf.py --workdir=runs/lego [--quick]       a run that was trained: frames, and its PSNR over time
     python benchmarks/nerf.py --config=configs/dvgo.py:lego       training: steps of the config's last stage reached
     python benchmarks/nerf.py --floor [--quick]                   vanilla NeRF's step against its matrix products alone
+    python benchmarks/nerf.py --peer=PYTHON [--quick]             nerfacto against nerfstudio's, see nerfacto.py
 
 The floor is what a step of the full-size network costs where nothing but its matrix products is computed, with the
 shapes of its layers: forward, and the two products of each backward.
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, help="a run")
     parser.add_argument("--config", help="a config file with its variant")
     parser.add_argument("--floor", action="store_true", help="vanilla NeRF's step")
+    parser.add_argument("--peer", help="an interpreter that has torch and nerfstudio")
     parser.add_argument("--quick", action="store_true", help="2 repeats instead of 9; 64 rays instead of 1,024")
     args = parser.parse_args()
     set_up()
@@ -124,8 +126,12 @@ def main() -> None:
         training(f"--config={args.config}", repeats)
     if args.floor:
         floor(64 if args.quick else 1024, repeats)
-    if not (args.workdir or args.config or args.floor):
-        parser.error("give --workdir, --config or --floor")
+    if args.peer:
+        import nerfacto
+
+        nerfacto.table(args.peer, 6, 1 if args.quick else 5)
+    if not (args.workdir or args.config or args.floor or args.peer):
+        parser.error("give --workdir, --config, --floor or --peer")
 
 
 if __name__ == "__main__":
