@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhw import checkpoint, metrics, step, train
+from jaxhw import checkpoint, step, train
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.task import Nerf, default_config
 from tests import processes
-from tests.nerf.test_task import Stopping
+from tests.nerf.running import Stopping, trained
 
 STEPS = 24
 
@@ -34,10 +34,7 @@ def tiny(**changes):
 
 
 def run(workdir, kind=Nerf, **changes):
-    config, mesh = tiny(**changes), meshes.make_mesh(1)
-    results = train.run(kind(config, mesh), config, mesh, workdir)
-    lines = metrics.read(workdir / "metrics.jsonl")
-    return results, [{k: v for k, v in line.items() if k not in ("time", "rays_per_second")} for line in lines]
+    return trained(workdir, tiny(**changes), kind)
 
 
 @pytest.fixture(scope="module")

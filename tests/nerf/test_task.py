@@ -1,8 +1,6 @@
 """The whole run of a tiny scene through the loop: stages, exact resume, artefacts, one-line errors."""
 
 import json
-import os
-import signal
 
 import jax
 import mediapy
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxhw import checkpoint, metrics, train
+from jaxhw import checkpoint, train
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.__main__ import main
@@ -20,6 +18,7 @@ from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.scenes.pictures import over
 from jaxhw.nerf.task import Nerf, default_config
 from tests.nerf import folders
+from tests.nerf.running import Stopping, trained
 
 
 def tiny(**changes):
@@ -39,22 +38,8 @@ def tiny(**changes):
     return config.lock()
 
 
-class Stopping(Nerf):
-    """Sends itself SIGTERM in the evaluation after step ``at``."""
-
-    at = 0
-
-    def evaluate(self, variables, step):
-        if step == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return super().evaluate(variables, step)
-
-
 def run(workdir, kind=Nerf, **changes):
-    config, mesh = tiny(**changes), meshes.make_mesh(1)
-    results = train.run(kind(config, mesh), config, mesh, workdir)
-    lines = metrics.read(workdir / "metrics.jsonl")
-    return results, [{k: v for k, v in line.items() if k not in ("time", "rays_per_second")} for line in lines]
+    return trained(workdir, tiny(**changes), kind)
 
 
 @pytest.fixture(scope="module")
