@@ -27,11 +27,11 @@ def cameras(count: int = 12) -> Cameras:
     )  # fmt: skip
 
 
-def photograph(folder: Path, count: int = 12, suffix: str = ".png") -> Cameras:
-    """Writes a picture for each camera, named by its number."""
+def photograph(folder: Path, count: int = 12, suffix: str = ".png", seed: int = 0) -> Cameras:
+    """Writes a picture for each camera, named by its number; `seed` is that of the wallpaper."""
     folder.mkdir(parents=True, exist_ok=True)
     found = cameras(count)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     papers = [
         np.asarray(Image.fromarray(rng.integers(0, 255, (160, 160, 3), np.uint8)).resize((800, 800)).filter(
             ImageFilter.GaussianBlur(1)
