@@ -11,8 +11,8 @@ from jaxhw.nerf.fields.field import Field, Setting
 # A field of another package needs no line here: `config.model.name` takes "module:Class" as well.
 FIELDS = {
     "vanilla": "jaxhw.nerf.fields.vanilla:Vanilla",
-    "nerfacto": "jaxhw.nerf.fields.nerfacto.field:Nerfacto",
     "dvgo": "jaxhw.nerf.fields.dvgo.field:DVGO",
+    "nerfacto": "jaxhw.nerf.fields.nerfacto.field:Nerfacto",
 }
 
 
