@@ -132,7 +132,7 @@ def test_colours_go_over_the_background():
         ({"eval_all_every": 10}, "eval_all_every=10 must be a multiple of eval_every, which is 3"),
         ({"steps": 18}, "begin at steps 12, 18, which must ascend and be less than the run's 18"),
         ({"steps": 0}, "the run has no steps"),
-        ({"model": {"name": "gaussian"}}, "config.model.name='gaussian' must be one of vanilla, dvgo"),
+        ({"model": {"name": "gaussian"}}, "config.model.name='gaussian' must be one of vanilla, dvgo, nerfacto"),
         ({"downscale": 40}, "images of 6 x 6 pixels are too small to be scored: SSIM takes at least 11 x 11"),
         (
             {"model": {"near": 9.0}},

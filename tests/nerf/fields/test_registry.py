@@ -61,5 +61,5 @@ def test_vanilla_needs_near_and_far():
 def test_fields_of_other_packages_and_names_of_none():
     assert registry.find("jaxhw.nerf.fields.vanilla:Vanilla") is Vanilla
     for name in ("gaussian", "nowhere.to.be:Found", "jaxhw.nerf.fields.vanilla:Nothing", ""):
-        with pytest.raises(UserError, match=f"config.model.name='{name}' must be one of vanilla, dvgo"):
+        with pytest.raises(UserError, match=f"config.model.name='{name}' must be one of vanilla, dvgo, nerfacto"):
             registry.find(name)

@@ -147,7 +147,7 @@ def test_torn_labels_are_one_line(tmp_path):
         ({"augment": {"mixup": float("nan")}}, "config.augment.mixup=nan must be a number of at least 0"),
         ({"augment": {"jitter": (0.0, float("nan"), 0.0, 0.0)}}, "config.augment.jitter="),
         ({"optim": {"name": "adma"}}, "adma"),
-        ({"optim": {"schedule": "linear"}}, "linear"),
+        ({"optim": {"schedule": "stairs"}}, "stairs"),
     ],
 )
 def test_bad_configs_are_one_line_before_anything_is_written(tmp_path, changes, message):

@@ -75,7 +75,7 @@ def plain(f, variables, rays, offset):
     rgb = jax.nn.sigmoid(features)
     if g.network is not None:
         directions = g.of_directions(rays.directions)
-        rgb = g.network.apply({"params": params.colour}, features, each(directions), jnp.arange(k.size))
+        rgb = g.network.apply({"params": params.colour}, features, each(directions))
     rgb = (w[..., None] * rgb.reshape(*k.shape, 3)).sum(1) + through[:, -1:]
     return rgb, (w * t).sum(1) / jnp.maximum(w.sum(1), 1e-8), w.sum(1)
 

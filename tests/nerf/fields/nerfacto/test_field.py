@@ -159,7 +159,8 @@ def test_it_learns_a_picture(form):
         updates, opt = tx.update(g, opt)
         return optax.apply_updates(params, updates), state, opt, numbers
 
-    params, state = jax.tree.map(jnp.asarray, (variables.params, variables.model_state))
+    everywhere = meshes.replicated(context().mesh)
+    params, state, opt = jax.device_put((variables.params, variables.model_state, opt), everywhere)
     for i in range(100):
         params, state, opt, numbers = step(params, state, opt, jnp.int32(i))
     assert len(traced) == 1, "every step is one program, whether proposals learn or not"
