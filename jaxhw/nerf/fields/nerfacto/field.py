@@ -123,12 +123,12 @@ class Nerfacto(Field):
         limits = networks.region.limits(rays, rendered=True)
         _, samples = march(networks, variables.params, rays, limits, state.anneal, None)
         # Composite them.
-        seen = shade.look(networks, variables.params, rays, samples, state.shares)
-        colours = (shade.colour_heavy if o.shaded else shade.colour_all)(networks, variables.params, rays, seen)
+        composited = shade.composite(networks, variables.params, rays, samples, state.shares)
+        colours = (shade.colour_heavy if o.shaded else shade.colour_all)(networks, variables.params, rays, composited)
         behind = colours.last if o.background == "last_sample" else background
         find = volume.median_depth if o.depth == "median" else volume.expected_depth
-        depth = find(seen.weights, samples.middles) * state.place.half_edge
-        return Rendered(colours.colour + seen.transmittance[:, None] * behind, depth, seen.weights.sum(-1))
+        depth = find(composited.weights, samples.middles) * state.place.half_edge
+        return Rendered(colours.colour + composited.transmittance[:, None] * behind, depth, composited.weights.sum(-1))
 
     def warning(self, state: State) -> str:
         if state.left_out <= MOST_LEFT_OUT:

@@ -42,7 +42,9 @@ def loss(
     # Their means.
     mse = sums["error"] / (3 * jnp.maximum(sums["counted"], 1))
     interlevel, distortion = sums["interlevel"] / r, sums["distortion"] / r
-    total = mse + o.interlevel * interlevel + o.distortion * distortion + sums["normals"] / r
+    total = mse + o.interlevel * interlevel + o.distortion * distortion
+    if o.normals:
+        total += sums["normals"] / r
     overflow = r - sums["counted"]
     state = state.replace(
         since=jnp.where(learns, 0, state.since) + 1,
@@ -56,7 +58,7 @@ def ray_sums(
     networks: Networks, variables: Variables, learns: jax.Array, rays: Rays, target: Target, jitter: jax.Array
 ) -> Mapping[str, jax.Array]:
     """Sums over rays, [] each: "counted", the rays that found a place, and of them the squared "error"; of all rays the
-    losses "interlevel", "distortion" and "normals"; "shaded", the samples that got a colour.
+    losses "interlevel", "distortion" and, where they are predicted, "normals"; "shaded", the samples that got a colour.
     """
     o, params, state = networks.options, variables.params, variables.model_state
     # Samples, in the frame of the scene's cube.
@@ -64,28 +66,27 @@ def ray_sums(
     limits = networks.region.limits(rays, rendered=False)
     rounds, samples = march(networks, params, rays, limits, state.anneal, jitter)
     # Composite.
-    seen = shade.look(networks, params, rays, samples, state.shares)
-    colours = (shade.colour_bucket if o.shaded else shade.colour_all)(networks, params, rays, seen)
+    composited = shade.composite(networks, params, rays, samples, state.shares)
+    colours = (shade.colour_bucket if o.shaded else shade.colour_all)(networks, params, rays, composited)
     behind = colours.last if o.background == "last_sample" else target.background
-    colour = colours.colour + seen.transmittance[:, None] * behind
+    colour = colours.colour + composited.transmittance[:, None] * behind
     # Proposals learn to cover the weights, in some steps only.
     bound = lambda own, origins, directions: _interlevel(
-        networks, own, Rays(origins, directions, rays.camera), rounds, samples, seen.weights
+        networks, own, Rays(origins, directions, rays.camera), rounds, samples, composited.weights
     )
-    facing = jnp.zeros(())
-    if o.normals:
-        points, _ = samples.unit_points(rays, networks.region)
-        geometry = seen.geometry.reshape(len(points), -1)
-        facing = normals.loss(networks, params, points, geometry, seen.weights, rays.directions)
     middles = 0.5 * (samples.u[:, 1:] + samples.u[:, :-1])
-    return {
+    sums = {
         "counted": colours.fits.sum().astype(jnp.float32),
         "error": (colours.fits * ((colour - target.colour) ** 2).sum(-1)).sum(),
         "interlevel": sometimes(learns, bound, params["proposals"], rays.origins, rays.directions),
-        "distortion": losses.distortion_loss(seen.weights, middles, jnp.diff(samples.u)).sum(),
-        "normals": facing + 0 * colours.shaded,
+        "distortion": losses.distortion_loss(composited.weights, middles, jnp.diff(samples.u)).sum(),
         "shaded": colours.shaded,
     }
+    if o.normals:
+        points, _ = samples.unit_points(rays, networks.region)
+        geometry = composited.geometry.reshape(len(points), -1)
+        sums["normals"] = normals.loss(networks, params, points, geometry, composited.weights, rays.directions)
+    return sums
 
 
 def _interlevel(

@@ -82,7 +82,7 @@ def test_gradients_of_rays_are_those_of_finite_differences():
     @jax.jit
     def error(origins):
         moved = own.replace(origins=origins)
-        seen = shade.look(f.networks, variables.params, moved, samples, jnp.ones(2))
+        seen = shade.composite(f.networks, variables.params, moved, samples, jnp.ones(2))
         return ((shade.colour_all(f.networks, variables.params, moved, seen).colour - target().colour) ** 2).sum(-1)
 
     slope = jax.grad(lambda o: error(o).sum())(own.origins)
