@@ -1,5 +1,6 @@
 """Several programs timed in turns, each in a process of its own, so that a busy machine slows all of them alike."""
 
+import contextlib
 import json
 import os
 import platform
@@ -88,3 +89,50 @@ def processor() -> str:
         [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
     )
     return f"{names[0].split(':')[1].strip()}, {len(names)} cores" if names else platform.processor()
+
+
+def answer(make: Callable[[str, str, bool], tuple[Callable[[int], None], dict]]) -> None:
+    """A worker of many workloads: its side of :class:`Answering`.
+
+    ``make(name, variant, tiny)`` gives a function that runs so many steps and waits for them, and what is known of a
+    step. A workload that cannot be made is an answer, too.
+    """
+    run = None
+    for line in sys.stdin:
+        question = json.loads(line)
+        began = time.perf_counter()
+        try:
+            if "make" in question:
+                run = None  # frees the memory of the one before
+                run, known = make(*question["make"])
+                run(2)
+            else:
+                run(question["steps"])
+                known = {}
+            told = {**known, "seconds": time.perf_counter() - began}
+        except Exception as error:
+            told = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]}
+        print("\n" + json.dumps(told), flush=True)
+
+
+class Answering:
+    """A process that times one workload after the other; ``ask`` may be read by ``answer`` later."""
+
+    def __init__(self, python: str, script: str):
+        self.process = subprocess.Popen([python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, **question) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(question), file=self.process.stdin, flush=True)
+
+    def answer(self) -> dict:
+        """What it says to the question asked before; a process that has died says so."""
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        return {"error": "its process has ended"}
+
+    def stop(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()

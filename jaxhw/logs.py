@@ -6,13 +6,12 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from typing import TYPE_CHECKING, Any
 
 from jaxhw.errors import warn
+
+if TYPE_CHECKING:
+    from tensorboardX.event_file_writer import EventsWriter
 
 
 class Lines:
@@ -58,8 +57,11 @@ class Board:
         self._events: EventsWriter | None = None
         self._folder = folder
         with self._if_it_works():
+            from tensorboardX import event_file_writer
+            from tensorboardX.proto.event_pb2 import SessionLog
+
             folder.mkdir(exist_ok=True)
-            self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+            self._events = event_file_writer.EventsWriter(str(folder / "events"), f".{os.getpid()}")
             self._add(step, session_log=SessionLog(status=SessionLog.START))
             self._events.flush()
 
@@ -67,6 +69,8 @@ class Board:
         if self._events is None:
             return
         with self._if_it_works():
+            from tensorboardX.summary import scalar
+
             for name, value in numbers.items():
                 self._add(step, summary=scalar(name, value))
             self._events.flush()
@@ -77,6 +81,8 @@ class Board:
                 self._events.close()
 
     def _add(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
         self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
     @contextlib.contextmanager
@@ -84,6 +90,6 @@ class Board:
         """A log that fails stops no run: it is said once, and nothing more is written."""
         try:
             yield
-        except OSError as error:
-            self._events = None
-            warn(f"cannot write {self._folder}: {error.strerror}; training goes on without TensorBoard's files")
+        except (OSError, ImportError) as error:
+            self._events, why = None, getattr(error, "strerror", None) or error
+            warn(f"cannot write {self._folder}: {why}; training goes on without TensorBoard's files")

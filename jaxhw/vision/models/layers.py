@@ -1,8 +1,9 @@
 """The primitives of the models: matrix product, convolution, max pooling, attention, the linear layer.
 
 Platforms want different programs for some of them. Each is one function: plain JAX on GPU and TPU, and on CPU a form
-measured to be faster there. Everything else in the models is plain JAX. Products take operands of `dtype` and
-accumulate in float32.
+measured to be faster there. Everything else in the models is plain JAX. Products take operands of `dtype`, accumulate
+in float32 and return the type of their input x, if that is wider: so a model decides once, by the type of what enters
+it, how its activations are kept in memory.
 
 Shapes: b images of h rows, w columns and i input or o output channels; kernels of k x k taps. dy is the gradient of the
 loss with respect to an output y.
@@ -19,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 Array = jax.Array
 NHWC = ("NHWC", "HWIO", "NHWC")
+ACTIVATIONS = ("auto", "float32", "bfloat16")
 CACHE_BYTES = 1 << 20  # a block that stays in a core's L2 cache while the kernel gradient reads it again and again
 
 
@@ -27,24 +29,41 @@ def l2_normalise(z: Array) -> Array:
     return z * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(z), -1, keepdims=True), 1e-24))
 
 
+def activation_type(activations: str, dtype: jnp.dtype) -> jnp.dtype:
+    """The type that activations have: by "auto" that of products, but float32 on CPUs, which add bfloat16 slowly."""
+    if activations != "auto":
+        return jnp.dtype(activations)
+    return _sum_type(dtype) if jax.default_backend() == "cpu" else jnp.dtype(dtype)
+
+
+def wide(x: Array) -> Array:
+    """x in float32 at least."""
+    return x.astype(_sum_type(x.dtype))
+
+
 def _sum_type(dtype: jnp.dtype) -> jnp.dtype:
     """The type that products of `dtype` are accumulated in: float32 at least."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def _out_type(x: Array, dtype: jnp.dtype) -> jnp.dtype:
+    """The type of the product of x by operands of `dtype`."""
+    return jnp.promote_types(x.dtype, dtype)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(x: Array, w: Array, dtype: jnp.dtype = jnp.float32) -> Array:
-    """Dense product of x [..., i] and w [i, o]: float32 [..., o].
+    """Dense product of x [..., i] and w [i, o]: [..., o].
 
     JAX's own rule forms the gradient of w as (dy^T x)^T, for which a CPU transposes dy, often the larger operand.
     """
-    return jnp.dot(x.astype(dtype), w.astype(dtype), preferred_element_type=_sum_type(dtype))
+    return jnp.dot(x.astype(dtype), w.astype(dtype), preferred_element_type=_out_type(x, dtype))
 
 
 def _matmul_bwd(dtype: jnp.dtype, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, w = saved
     dy = dy.astype(dtype)
-    dx = jnp.dot(dy, w.astype(dtype).T, preferred_element_type=_sum_type(dtype))
+    dx = jnp.dot(dy, w.astype(dtype).T, preferred_element_type=_out_type(x, dtype)).astype(x.dtype)
     # the transposed x, usually the smaller operand, makes dw = x^T dy one product in the layout that w has
     xt = x.astype(dtype).reshape(-1, x.shape[-1]).T
     return dx, jnp.dot(xt, dy.reshape(-1, dy.shape[-1]), preferred_element_type=_sum_type(dtype))
@@ -55,7 +74,7 @@ matmul.defvjp(lambda x, w, dtype: (matmul(x, w, dtype), (x, w)), _matmul_bwd)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: Array, kernel: Array, stride: int = 1, dtype: jnp.dtype = jnp.float32) -> Array:
-    """PyTorch's Conv2d without bias, padding k // 2: x [b, h, w, i], kernel [k, k, i, o] -> float32 [b, h', w', o]."""
+    """PyTorch's Conv2d without bias, padding k // 2: x [b, h, w, i], kernel [k, k, i, o] -> [b, h', w', o]."""
     return lax.platform_dependent(
         x, kernel, cpu=partial(_conv_cpu, stride, dtype), default=partial(_conv, stride, dtype)
     )
@@ -76,7 +95,9 @@ def _conv_bwd(stride: int, dtype: jnp.dtype, saved: tuple[Array, Array], dy: Arr
     # On a CPU the kernel's gradient, a convolution by dy as a kernel, is faster in blocks of images.
     def cpu(x: Array, kernel: Array, dy: Array) -> tuple[Array, Array]:
         dx, dkernel = jax.vjp(partial(_conv_cpu, stride, dtype), x, kernel)[1](dy)
-        return dx, dkernel if _few_taps(x, kernel, stride) else _kernel_gradient(x, dy, kernel.shape[0], stride)
+        if _few_taps(x, kernel, stride):
+            return dx, dkernel
+        return dx, _kernel_gradient(wide(x), wide(dy), kernel.shape[0], stride)
 
     return lax.platform_dependent(*saved, dy, cpu=cpu, default=plain)
 
@@ -93,7 +114,7 @@ def _conv(stride: int, dtype: jnp.dtype, x: Array, kernel: Array, out: jnp.dtype
         (stride, stride),
         [(pad, pad)] * 2,
         dimension_numbers=NHWC,
-        preferred_element_type=out or _sum_type(dtype),
+        preferred_element_type=out or _out_type(x, dtype),
     )
 
 
@@ -101,7 +122,7 @@ def _conv_cpu(stride: int, dtype: jnp.dtype, x: Array, kernel: Array) -> Array:
     # On maps larger than the kernel XLA's CPU convolution, in float32, is as fast as its matrix product.
     if _few_taps(x, kernel, stride):
         return _conv_taps(stride, dtype, x, kernel)
-    return _conv(stride, _sum_type(dtype), x, kernel)
+    return _conv(stride, _sum_type(dtype), x, kernel).astype(_out_type(x, dtype))
 
 
 def _few_taps(x: Array, kernel: Array, stride: int) -> bool:
@@ -181,14 +202,14 @@ def max_pool(x: Array) -> Array:
 def _pool_parts(x: Array, axis: int) -> tuple[Array, Array, Array]:
     """The three inputs that output o pools along the axis: 2o - 1, 2o and 2o + 1, each as an array over o."""
     n = x.shape[axis]
-    x = lax.pad(x, -jnp.inf, [(0, n % 2 if a == axis else 0, 0) for a in range(4)])
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, n % 2 if a == axis else 0, 0) for a in range(4)])
     even, odd = (lax.slice_in_dim(x, i, None, 2, axis) for i in (0, 1))
     return _shift(odd, 1, axis, -jnp.inf), even, odd
 
 
 def _shift(x: Array, by: int, axis: int, fill: float) -> Array:
     """x moved by some places along an axis; what comes in from outside is `fill`."""
-    return lax.pad(x, fill, [(by, -by, 0) if a == axis else (0, 0, 0) for a in range(4)])
+    return lax.pad(x, jnp.array(fill, x.dtype), [(by, -by, 0) if a == axis else (0, 0, 0) for a in range(4)])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -223,13 +244,14 @@ def attention(
 ) -> Array:
     """Scaled dot-product attention of h heads: dropout(softmax(q k^T / sqrt(d))) v (Vaswani et al. 2017, eq. 1).
 
-    q: [b, h, m, d]; k, v: [b, h, n, d] -> float32 [b, h, m, d]. The attention weights are named "weights", so that
+    q: [b, h, m, d]; k, v: [b, h, n, d] -> [b, h, m, d]. The attention weights are named "weights", so that
     rematerialisation may keep them.
     """
+    out = _out_type(q, dtype)
     q, k, v = ((q * q.shape[-1] ** -0.5).astype(dtype), k.astype(dtype), v.astype(dtype))
     scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=_sum_type(dtype))
-    weights = checkpoint_name(jax.nn.softmax(scores), "weights")
-    return jnp.einsum("bhqk,bhkd->bhqd", dropout(weights).astype(dtype), v, preferred_element_type=_sum_type(dtype))
+    weights = checkpoint_name(jax.nn.softmax(scores).astype(out), "weights")
+    return jnp.einsum("bhqk,bhkd->bhqd", dropout(weights).astype(dtype), v, preferred_element_type=out)
 
 
 def torch_linear_init(
@@ -244,7 +266,7 @@ def torch_linear_init(
 
 
 class Linear(nn.Module):
-    """torch.nn.Linear, with its initialisation: x [..., i] -> float32 [..., features]."""
+    """torch.nn.Linear, with its initialisation: x [..., i] -> [..., features]."""
 
     features: int
     use_bias: bool = True
@@ -255,5 +277,5 @@ class Linear(nn.Module):
         fan_in = x.shape[-1]
         y = matmul(x, self.param("kernel", torch_linear_init, (fan_in, self.features)), self.dtype)
         if self.use_bias:
-            y += self.param("bias", partial(torch_linear_init, fan_in=fan_in), (self.features,))
+            y += self.param("bias", partial(torch_linear_init, fan_in=fan_in), (self.features,)).astype(y.dtype)
         return y

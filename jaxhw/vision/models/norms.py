@@ -1,6 +1,7 @@
 """Batch normalisation, layer normalisation and ghost batch normalisation, with PyTorch's numerics.
 
-Shapes: x [..., c] with c channels in its last axis, of which each has a scale and an offset (bias).
+Shapes: x [..., c] with c channels in its last axis, of which each has a scale and an offset (bias). What comes in
+bfloat16 is normalised in float32 and goes out in bfloat16.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen import initializers as init
 from jax import lax
+
+from jaxhw.vision.models.layers import wide
 
 Array = jax.Array
 
@@ -32,24 +35,26 @@ def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float = 1e-5) -> tu
 def _batch_norm_fwd(
     x: Array, scale: Array, bias: Array, epsilon: float
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(x, axes)
-    var = jnp.mean(jnp.square(x - mean), axes)
+    axes, exact = tuple(range(x.ndim - 1)), wide(x)
+    mean = jnp.mean(exact, axes)
+    var = jnp.mean(jnp.square(exact - mean), axes)
     inverse = lax.rsqrt(var + epsilon)
-    return ((x - mean) * (inverse * scale) + bias, mean, var), (x, scale, mean, inverse)
+    y = (exact - mean) * (inverse * scale) + bias
+    return (y.astype(x.dtype), mean, var), (x, scale, mean, inverse)
 
 
 def _batch_norm_bwd(
     epsilon: float, saved: tuple[Array, Array, Array, Array], gradients: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
     x, scale, mean, inverse = saved
-    dy, axes, count = gradients[0], tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    narrow, axes, count = x.dtype, tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    x, dy = wide(x), wide(gradients[0])
     # The two sums over the batch are the gradients of bias and scale.
     d_bias = jnp.sum(dy, axes)
     d_scale = jnp.sum(dy * (x - mean), axes) * inverse
     # What of dy would only move the batch's mean or its variance has no effect on the output: it is taken away.
     dx = (dy - d_bias / count - (x - mean) * (inverse * d_scale / count)) * (scale * inverse)
-    return dx, d_scale, d_bias
+    return dx.astype(narrow), d_scale, d_bias
 
 
 batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
@@ -57,9 +62,10 @@ batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
 
 def layer_norm(x: Array, scale: Array, bias: Array, epsilon: float = 1e-5) -> Array:
     """Layer normalisation (Ba et al. 2016) over the last axis, with PyTorch's epsilon."""
-    mean = jnp.mean(x, -1, keepdims=True)
-    var = jnp.mean(jnp.square(x - mean), -1, keepdims=True)
-    return (x - mean) * lax.rsqrt(var + epsilon) * scale + bias
+    exact = wide(x)
+    mean = jnp.mean(exact, -1, keepdims=True)
+    var = jnp.mean(jnp.square(exact - mean), -1, keepdims=True)
+    return ((exact - mean) * lax.rsqrt(var + epsilon) * scale + bias).astype(x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -97,7 +103,8 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:
-            return (x - mean.value) * (jax.lax.rsqrt(var.value + self.epsilon) * scale) + bias
+            y = (x - mean.value) * (jax.lax.rsqrt(var.value + self.epsilon) * scale) + bias
+            return y.astype(x.dtype)
         y, batch_mean, batch_var = self._normalise(x, scale, bias)
         # The first call only makes the variables: running statistics start at 0 and 1.
         if not self.is_initializing():

@@ -112,6 +112,7 @@ class ResNet(nn.Module):
     zero_init_residual: bool = option(False, "each block's last batch norm starts with the scale 0")
     norm_groups: int = option(1, "parts of the batch that are normalised by themselves", at_least(1))
     dtype: jnp.dtype = jnp.float32
+    activations: str = option("auto", "their type; auto: dtype, but float32 on CPUs", one_of(*layers.ACTIVATIONS))
 
     def setup(self) -> None:
         stem = (7, 2) if self.stem == "torchvision" else (3, 1)
@@ -126,15 +127,16 @@ class ResNet(nn.Module):
                 setattr(self, f"layer{stage + 1}_{i}", module)
 
     def features(self, x: Array, train: bool) -> Array:
-        """Images [b, h, w, c] -> pooled features [b, d], d = 512 (BasicBlock) or 2048 (Bottleneck) at width 64."""
+        """Images [b, h, w, c] -> float32 features [b, d], d = 512 (BasicBlock) or 2048 (Bottleneck) at width 64."""
         # The stem, the stages, and global average pooling.
+        x = x.astype(layers.activation_type(self.activations, self.dtype))
         x = nn.relu(self.bn1(self.conv1(x), train))
         if self.stem == "torchvision":
             x = layers.max_pool(x)
         for stage, count in enumerate(self.blocks):
             for i in range(count):
                 x = getattr(self, f"layer{stage + 1}_{i}")(x, train)
-        return jnp.mean(x, (1, 2))
+        return jnp.mean(layers.wide(x), (1, 2))
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:

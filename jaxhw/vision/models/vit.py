@@ -72,7 +72,7 @@ class Block(nn.Module):
 
         def project(i: int, x: Array) -> Array:
             y = layers.matmul(x, w[:, i], self.dtype)
-            y = (y if bias is None else y + bias[i]).reshape(b, -1, self.heads, self.head_dim)
+            y = (y if bias is None else y + bias[i].astype(y.dtype)).reshape(b, -1, self.heads, self.head_dim)
             return checkpoint_name(y.transpose(0, 2, 1, 3), "qkv")
 
         q, k, v = project(0, x[:, :queries]), project(1, x), project(2, x)
@@ -115,6 +115,7 @@ class ViT(nn.Module):
     head: str = option("linear", "classification head", one_of(*CLASSIFICATION_HEADS))
     style: str = option("vit-pytorch", "whose architecture, in detail", one_of(*STYLES))
     dtype: jnp.dtype = jnp.float32
+    activations: str = option("auto", "their type; auto: dtype, but float32 on CPUs", one_of(*layers.ACTIVATIONS))
 
     def setup(self) -> None:
         tokens = (self.image_size // self.patch) ** 2
@@ -137,18 +138,20 @@ class ViT(nn.Module):
         return jax.vmap(lambda k: self.block.init(k, token, 0.0, None, 1)["params"])(jax.random.split(key, self.depth))
 
     def features(self, x: Array, train: bool) -> Array:
-        """Images [b, h, w, c] -> the normalised class token, or the mean over tokens: [b, width]."""
+        """Images [b, h, w, c] -> the normalised class token, or the mean over tokens: float32 [b, width]."""
         # Patch embedding: a linear map of each patch's pixels.
-        x = patches(x, self.patch)
+        kind = layers.activation_type(self.activations, self.dtype)
+        x = patches(x.astype(kind), self.patch)
         x = self.patch_proj(x) if self.style == "timm" else self.embed_norm(self.patch_proj(self.patch_norm(x)))
         # The class token, learnt and the same for every image, gathers from the patches what the head needs.
         if self.pool == "cls":
-            x = jnp.concatenate([jnp.broadcast_to(self.cls_token, (x.shape[0], 1, self.width)), x], 1)
+            first = jnp.broadcast_to(self.cls_token.astype(kind), (x.shape[0], 1, self.width))
+            x = jnp.concatenate([first, x], 1)
         random = train and max(self.dropout, self.emb_dropout, self.drop_path) > 0
         key = self.make_rng("dropout") if random else None
         # Position embedding: attention itself does not know where a token lies.
-        x = drop(x + self.pos_embedding, self.emb_dropout, key)
-        x = self.norm(self.transform(x, key))
+        x = drop(x + self.pos_embedding.astype(kind), self.emb_dropout, key)
+        x = self.norm(layers.wide(self.transform(x, key)))
         return x[:, 0] if self.pool == "cls" else jnp.mean(x, 1)
 
     def transform(self, x: Array, key: Array | None) -> Array:

@@ -18,7 +18,6 @@ from typing import Any, BinaryIO, ClassVar
 
 import ml_dtypes
 import numpy as np
-import safetensors.numpy
 
 from jaxhw.errors import UserError
 
@@ -56,7 +55,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
-        state = safetensors.numpy.load_file(path) if path.suffix == ".safetensors" else _state_dict(_unpickle(path))
+        state = _safetensors(path) if path.suffix == ".safetensors" else _state_dict(_unpickle(path))
     except UserError as error:  # which may quote the file, line breaks and all
         raise UserError(f"{path} {' '.join(str(error).split())}") from None
     except Exception as error:  # damaged bytes make a pickle or a zip file raise nearly anything
@@ -67,6 +66,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
             raise UserError(f"{path}: {name} holds numbers that are not finite: its training had diverged")
     return state
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    import safetensors.numpy
+
+    return safetensors.numpy.load_file(path)
 
 
 def _submodel(state: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:

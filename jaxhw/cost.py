@@ -1,0 +1,64 @@
+"""How many floating-point operations a program needs, counted from its jaxpr.
+
+Counted are matrix products and convolutions, a multiplication and an addition each, which are nearly all of a network's
+operations; a convolution's products with zeros of its padding count, those with the zeros between the rows of a strided
+one's gradient do not. The compiler's own estimate counts the body of a loop once.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def flops(function: Callable, *args: Any, platform: str | None = None) -> float:
+    """The operations of ``function(*args)``, on all devices together.
+
+    Of a branch the costlier side counts, and a loop whose length is not known beforehand counts once.
+
+    Args:
+      args: arrays or their shapes; nothing is computed.
+      platform: what the program would be compiled for, where its forms differ; JAX's default.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr, platform or jax.default_backend())
+
+
+def _count(jaxpr: core.Jaxpr, platform: str) -> float:
+    return sum(_equation(equation, platform) for equation in jaxpr.eqns)
+
+
+def _equation(equation: core.JaxprEqn, platform: str) -> float:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return 2.0 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel, out_axis = equation.invars[1].aval, params["dimension_numbers"].rhs_spec[0]
+        taps = kernel.size / kernel.shape[out_axis] / math.prod(params["lhs_dilation"])
+        return 2.0 * equation.outvars[0].aval.size * taps
+    if name == "cond":
+        chosen = _branch(params.get("branches_platforms"), platform)
+        counts = [_count(branch.jaxpr, platform) for branch in params["branches"]]
+        return max(counts) if chosen is None else counts[chosen]
+    times = params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
+    return times * sum(_count(inner, platform) for inner in _inner(params))
+
+
+def _branch(platforms: tuple | None, platform: str) -> int | None:
+    """Which of a `platform_dependent` function's forms is compiled; None where the branches are no such forms."""
+    if platforms is None:
+        return None
+    return next((i for i, names in enumerate(platforms) if names is None or platform in names), None)
+
+
+def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+    """The programs within an equation."""
+    for value in params.values():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(part, core.ClosedJaxpr):
+                yield part.jaxpr
+            elif isinstance(part, core.Jaxpr):
+                yield part
