@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Self
 
+import jax
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -70,16 +71,15 @@ def make(run: Run, count: int, seed: int = 0) -> Cloud:
     """
     survey = DepthMaps.render(run, SURVEY)
     share = len(_agreed(run, survey)[0]) / len(survey.depth)
-    if not share:
-        raise UserError(
-            "no surface is seen by two of the training cameras: the run may be too short, or its poses wrong (look at "
-            "jaxhw render's pictures)"
-        )
     return of_maps(run, DepthMaps.render(run, SPARE * count / share), count, seed)
 
 
 def of_maps(run: Run, maps: DepthMaps, count: int, seed: int = 0) -> Cloud:
-    """A cloud of `count` of the points of maps, drawn at random, or of all where there are less; without outliers."""
+    """A cloud of `count` of the points of maps, drawn at random, or of all where there are less; without outliers.
+
+    Raises:
+      UserError: no two training cameras agree on a surface.
+    """
     row, directions, seen = _agreed(run, maps)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(row))[:count])
     row, directions = row[chosen], directions[chosen]
@@ -98,13 +98,20 @@ def _agreed(run: Run, maps: DepthMaps) -> tuple[np.ndarray, np.ndarray, Observer
     """(row among the pixels, direction, observers) of the ends of rays that the cameras agree on.
 
     Of the cameras but the ray's own, one at least sees the point, and not more see through it.
+
+    Raises:
+      UserError: there is none.
     """
     row, directions = maps.ends()
-    if not len(row):
-        return row, directions, Observers(*[row] * 4)
-    seen = observe(run, maps, maps.points(row, directions))
-    keep = (seen.count >= 2) & (seen.count - 1 >= seen.against) & (seen.parallax > PARALLAX / 2)
-    return row[keep], directions[keep], Observers(*(getattr(seen, n)[keep] for n in seen.__dataclass_fields__))
+    if len(row):
+        seen = observe(run, maps, maps.points(row, directions))
+        keep = (seen.count >= 2) & (seen.count - 1 >= seen.against) & (seen.parallax > PARALLAX / 2)
+        if keep.any():
+            return row[keep], directions[keep], jax.tree.map(lambda values: values[keep], seen)
+    raise UserError(
+        "no surface is seen by two of the training cameras: the run may be too short, or its poses wrong (look at "
+        "jaxhw render's pictures)"
+    )
 
 
 def inliers(points: np.ndarray) -> np.ndarray:
