@@ -19,7 +19,7 @@ COMMANDS = {
     "compare": "draw runs over each other and tabulate them",
     "sweep": "search hyperparameters on the validation split",
     "study": "train runs that build on each other; tabulate and draw them",
-    "export": "write a run's model for PyTorch, or a scene's cameras",
+    "export": "write a run's model for PyTorch, or a scene's points, mesh, cameras or depth",
 }
 
 

@@ -21,6 +21,15 @@ def write(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """Yields a hidden name beside ``path``, of its suffix, to write a file to; it gets its own when it is complete."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with naming(path, partial):
+        yield partial
+        partial.replace(path)
+
+
+@contextlib.contextmanager
 def naming(path: Path, partial: Path) -> Iterator[None]:
     """Within, an OSError of writing ``partial``, or ``path`` from it, names ``path``; a half file is removed.
 

@@ -2,11 +2,12 @@
 
 jaxhw render --workdir=runs/lego --path=orbit --frames=120
 jaxhw render --workdir=runs/lego --path=camera_path.json       (nerfstudio's; see nerf/results/camera_path.py)
+jaxhw render --workdir=runs/room --path=orbit --uncertainty   (and one of how many training cameras saw what it shows)
 jaxhw render --workdir=runs/lego --path=test         (held-out views: truth, picture, error and depth side by side)
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from jaxhw.main import set_up
 from jaxhw.options import above, require
 
 if TYPE_CHECKING:  # its imports take seconds, which --help does not need
+    from jaxhw.nerf.cameras.cameras import Cameras
+    from jaxhw.nerf.rendering.volume import Rendered
     from jaxhw.nerf.results.run import Run
 
 SPLITS = ("train", "val", "test")
@@ -26,7 +29,7 @@ LARGEST = 8192  # pixels along a side, which is all that H.264 can hold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--workdir, --path, --scene, --frames, --fps, --scale, --out."""
+    """--workdir, --path, --scene, --frames, --fps, --scale, --uncertainty, --out."""
     paths = "orbit, ellipse, spiral, interpolate, a nerfstudio camera path (FILE.json), or train, val, test"
     parser.add_argument("--workdir", type=files.path, required=True, help="the run")
     parser.add_argument("--path", default="orbit", help=f"{paths} (default: orbit)")
@@ -34,11 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=120, help="of the video (default: 120)")
     parser.add_argument("--fps", type=float, default=30, help="frames a second (default: 30)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the frames over that of the pictures")
+    parser.add_argument("--uncertainty", action="store_true", help="also show how many training cameras saw each pixel")
     parser.add_argument("--out", type=files.path, help="folder for the videos (default: the workdir)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes PATH.mp4 and PATH_depth.mp4, or SPLIT.mp4 with four panels."""
+    """Writes PATH.mp4 and PATH_depth.mp4, or SPLIT.mp4 with four panels; uncertainty is another of either."""
     set_up()
     from jaxhw.nerf.results.run import Run
 
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def film_path(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, ...]:
-    """Colours and depth along a path; returns the videos."""
+    """Colours, depth and, where asked for, observers along a path; returns the videos."""
     from jaxhw.nerf.results import panels, trajectories, video
 
     scene = run.scene
@@ -64,18 +68,35 @@ def film_path(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, ..
         )
     cameras = cameras.resized((width, height))
 
-    def frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    observers = observers_panel(run, args)
+
+    def frames() -> Iterator[tuple[np.ndarray, ...]]:
         depths = None  # the colours of all frames mean the depths of the first
         for i in range(len(cameras)):
             rendered = run.render(cameras[i])
             depths = depths or panels.depth_range(rendered)
-            yield rendered.colour, panels.depth_picture(rendered, depths)
+            yield rendered.colour, panels.depth_picture(rendered, depths), *observers(cameras[i], rendered)
 
     name = Path(args.path).stem
-    videos = out / f"{name}.mp4", out / f"{name}_depth.mp4"
+    kinds = ("", "_depth", "_uncertainty") if args.uncertainty else ("", "_depth")
+    videos = tuple(out / f"{name}{kind}.mp4" for kind in kinds)
     files.make_folder(out, "--out")
     video.write_all(videos, frames(), args.fps, total=len(cameras))
     return videos
+
+
+def observers_panel(run: "Run", args: argparse.Namespace) -> "Callable[[Cameras, Rendered], tuple[np.ndarray, ...]]":
+    """What makes a camera's picture of observers, where asked for; nothing else."""
+    if not args.uncertainty:
+        return lambda camera, rendered: ()
+    from jaxhw.nerf.results import depth_maps, panels
+
+    maps = depth_maps.DepthMaps.render(run)
+
+    def panel(camera: "Cameras", rendered: "Rendered") -> tuple[np.ndarray]:
+        return (panels.observers_picture(rendered, depth_maps.observers_of(run, maps, camera, rendered)),)
+
+    return panel
 
 
 def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, ...]:
@@ -102,12 +123,16 @@ def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, .
             f"in {args.workdir / 'test'}"
         )
 
+    observers = observers_panel(run, args)
+
     def frames() -> Iterator[np.ndarray]:
         depths = None
         for i in chosen:
             rendered, truth = run.render(run.cameras[i]), over(scene.pictures[i], BACKGROUNDS[config.background])
             depths = depths or panels.depth_range(rendered)
-            yield panels.beside_truth(truth, rendered, depths)
+            yield np.concatenate(
+                [panels.beside_truth(truth, rendered, depths), *observers(run.cameras[i], rendered)], 1
+            )
 
     files.make_folder(out, "--out")
     path = out / f"{args.path}.mp4"

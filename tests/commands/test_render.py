@@ -12,6 +12,7 @@ from jaxhw.errors import UserError
 from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.scenes import saved
+from tests.nerf import demo_surface
 from tests.nerf.fields.dvgo.made import ring
 
 
@@ -58,3 +59,10 @@ def test_pictures_beyond_the_formats_limit(run, tmp_path, capsys, option):
     option = option.replace("PATH", str(tmp_path / "path.json"))
     assert main(["render", "--workdir=none", f"--out={tmp_path / 'out'}", option]) == 2
     assert "pixels are too large" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_video_of_the_observers(monkeypatch, tmp_path):
+    monkeypatch.setattr(Run, "open", lambda *a: demo_surface.run())
+    assert main(["render", "--workdir=none", f"--out={tmp_path}", "--frames=2", "--uncertainty"]) == 0
+    for name in ("orbit", "orbit_depth", "orbit_uncertainty"):
+        assert mediapy.read_video(tmp_path / f"{name}.mp4").shape == (2, 32, 32, 3)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxhw.nerf.cameras.cameras import Cameras, Rays
@@ -128,6 +129,21 @@ class Field(ABC):
     @abstractmethod
     def render(self, variables: Variables, rays: Rays, background: jax.Array) -> Rendered:
         """What rays [r] see before a background [3]. Traced, on one device; the same rays give the same result."""
+
+    @abstractmethod
+    def radiance(self, variables: Variables, points: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the field is at points of the scene: (densities [k], colours [k, 3] in [0, 1]). Traced, on one device.
+
+        Densities are per unit length of the scene's frame, 0 where nothing is learnt; a picture's rays composite them.
+
+        Args:
+          points: [k, 3].
+          directions: [k, 3] of unit length, of the rays that see the colours.
+        """
+
+    def density(self, variables: Variables, points: jax.Array) -> jax.Array:
+        """Densities [k] alone; compiled, colours cost nothing."""
+        return self.radiance(variables, points, jnp.zeros_like(points))[0]
 
     def grow(self, variables: Variables, stage: int, rng: jax.Array) -> Variables:
         """What stage number `stage` starts from, after step `stages[stage - 1]`. Runs on the host.

@@ -93,6 +93,11 @@ class Vanilla(Field):
         _, fine = self._render(variables.params, rays, background, None)
         return Rendered(fine.colour, volume.expected_depth(fine.weights, fine.t), fine.weights.sum(-1))
 
+    def radiance(self, variables: Variables, points: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The fine network's, each point a ray of one sample."""
+        density, colours = self.network.apply({"params": variables.params["fine"]}, points[:, None], directions)
+        return density[:, 0], colours[:, 0]
+
     def _render(self, params: PyTree, rays: Rays, background: jax.Array, rng: jax.Array | None) -> tuple[_Pass, _Pass]:
         """(the coarse network's pass, the fine one's); without a key nothing is random."""
         keys = [None] * 4 if rng is None else jax.random.split(rng, 4)

@@ -5,6 +5,7 @@ import numpy as np
 
 from jaxhw.nerf.rendering.volume import Rendered
 
+MANY = 16  # observers at which the colours of their number end
 WORST = 0.25  # the error, of 1, at which an error map's colours end
 
 Range = tuple[float, float]  # the depths at the ends of the colours
@@ -38,6 +39,17 @@ def depth_picture(rendered: Rendered, depths: Range) -> np.ndarray:
     near, far = max(depths[0], 1e-3), depths[1]
     closeness = (1 / np.maximum(rendered.depth, near) - 1 / far) / max(1 / near - 1 / far, 1e-9)
     return to_uint8(1 - rendered.opacity[..., None] * (1 - _coloured(closeness, "turbo")))
+
+
+def observers_picture(rendered: Rendered, observers: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3]: how many training cameras see what a picture shows, dark for none to yellow for `MANY` and more.
+
+    White where there is nothing, as in a depth's picture.
+
+    Args:
+      observers: [h, w].
+    """
+    return to_uint8(1 - rendered.opacity[..., None] * (1 - _coloured(observers / MANY, "viridis")))
 
 
 def depth_range(rendered: Rendered) -> Range:

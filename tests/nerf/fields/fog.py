@@ -50,7 +50,11 @@ class Fog(Field):
         near = jnp.full(len(rays), self.near)
         t = strata.stratified(None, near, jnp.full_like(near, self.far), self.options.samples)
         points = rays.origins[:, None] + rays.directions[:, None] * t[..., None]
-        out = self.network.apply({"params": variables.params}, positional_encoding(points, 4))
-        weights, left = volume.weights_from_density(nn.softplus(out[..., 3]), volume.lengths(t))
-        colour = volume.composite(weights, jax.nn.sigmoid(out[..., :3]), left, background)
+        density, colours = self.radiance(variables, points, rays.directions)
+        weights, left = volume.weights_from_density(density, volume.lengths(t))
+        colour = volume.composite(weights, colours, left, background)
         return volume.Rendered(colour, volume.expected_depth(weights, t), weights.sum(-1))
+
+    def radiance(self, variables, points, directions):
+        out = self.network.apply({"params": variables.params}, positional_encoding(points, 4))
+        return nn.softplus(out[..., 3]), jax.nn.sigmoid(out[..., :3])

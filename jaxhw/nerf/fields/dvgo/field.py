@@ -91,6 +91,9 @@ class DVGO(Field):
         grids = grid.Grid.of(self.options, variables)
         return render.render(grids, self.setting.near, self.setting.far, rays, background)
 
+    def radiance(self, variables: Variables, points: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return grid.Grid.of(self.options, variables).radiance(points, directions)
+
     def warning(self, state: PyTree) -> str:
         coarse = isinstance(state, CoarseState)
         return "; ".join(filter(None, (self._left_out(state, coarse), self._unmet(state, coarse))))

@@ -160,6 +160,14 @@ class Grid:
             return jax.nn.sigmoid(features)
         return self.network.apply({"params": self.params.colour}, features, directions[ray])
 
+    def radiance(self, points: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Densities [k] per unit length and colours [k, 3] at points [k, 3] of the world; see `Field.radiance`."""
+        coordinates = self.space.locate(points)
+        live = self.space.holds(points) & voxel_grid.nearest(self.state.mask, coordinates)
+        density = self.thickness(coordinates) * self.space.strides(points)
+        colours = self.colours(coordinates, self.of_directions(directions), jnp.arange(len(points)))
+        return jnp.where(live, density, 0), colours
+
     def _interpolate(self, table: jax.Array, coordinates: jax.Array) -> jax.Array:
         index, weights = voxel_grid.corners(coordinates, self.state.rows.shape)
         rows = self.state.rows.ravel().at[index].get(mode="promise_in_bounds")

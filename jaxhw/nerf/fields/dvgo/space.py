@@ -72,6 +72,14 @@ class Box:
         """Lengths of samples, in strides: 1 in a box."""
         return jnp.ones_like(k)
 
+    def holds(self, points: jax.Array) -> jax.Array:
+        """Whether world points [..., 3] lie in the grid."""
+        return ((points >= self.box[0]) & (points <= self.box[1])).all(-1)
+
+    def strides(self, points: jax.Array) -> jax.Array:
+        """How many strides a unit of length is at world points [..., 3], in the geometric mean over directions."""
+        return jnp.broadcast_to(1 / self.step, points.shape[:-1])
+
 
 @flax.struct.dataclass
 class Contracted(Box):
@@ -115,6 +123,17 @@ class Contracted(Box):
     def lengths(self, origins, directions, start, k):
         ends = [self.locate(origins + directions * self.distance(start, k + side)[..., None]) for side in (-0.5, 0.5)]
         return jnp.sqrt(((ends[1] - ends[0]) ** 2).sum(-1) + 1e-12) / self.stride
+
+    def holds(self, points):
+        return jnp.ones(points.shape[:-1], bool)
+
+    def strides(self, points):
+        """Outside of the cube a length shrinks by 1 / n^2 along the axis of n, by (1 + s - s / n) / n across it."""
+        n = jnp.maximum(jnp.abs((points - self.box.mean(0)) / self.radius).max(-1), 1)
+        across = (1 + self.shell - self.shell / n) / n
+        along = jnp.where(n > 1, self.shell / n**2, 1)
+        vertices = (min(self.shape) - 1) / (2 * self.radius * (1 + self.shell))
+        return vertices / self.stride * jnp.cbrt(across**2 * along)
 
 
 Space = Box | Contracted

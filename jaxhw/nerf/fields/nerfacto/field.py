@@ -12,10 +12,11 @@ from typing import Any, Self
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxhw.errors import UserError
-from jaxhw.nerf.cameras.cameras import Rays
+from jaxhw.nerf.cameras.cameras import NO_CAMERA, Rays
 from jaxhw.nerf.fields.field import Field, Setting, Target
 from jaxhw.nerf.fields.nerfacto import loss, normals, shade, space
 from jaxhw.nerf.fields.nerfacto.march import march
@@ -129,6 +130,14 @@ class Nerfacto(Field):
         find = volume.median_depth if o.depth == "median" else volume.expected_depth
         depth = find(composited.weights, samples.middles) * state.place.half_edge
         return Rendered(colours.colour + composited.transmittance[:, None] * behind, depth, composited.weights.sum(-1))
+
+    def radiance(self, variables: Variables, points: jax.Array, directions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        networks, params, state = self.networks, variables.params, variables.model_state
+        unit, inside = networks.region.to_unit((points - state.place.centre) / state.place.half_edge)
+        shares = state.shares if self.options.coarse_to_fine else None
+        density, geometry = networks.density(params, unit, shares)
+        by_ray = networks.by_ray(params, directions, jnp.full(len(points), NO_CAMERA, jnp.int32))
+        return density * inside / state.place.half_edge, networks.colours(params, geometry, by_ray)
 
     def warning(self, state: State) -> str:
         if state.left_out <= MOST_LEFT_OUT:
