@@ -6,7 +6,7 @@
 chosen on a tenth of the training set; RESULTS.md has what else was tried there.
 
     --config=configs/resnet18.py:long    33 epochs, from 32 to 64 pixels: 66.93 % of the test set in 70.8 minutes
-    --config=configs/resnet18.py:accelerator    60 epochs of that in bfloat16, for a GPU: 67.01 % in 2 minutes on an H200
+    --config=configs/resnet18.py:accelerator    60 epochs of that in bfloat16: 67.01 % in 2 minutes on an H200
     --config=configs/resnet18.py:seed    the course report's recipe: 49.49 % after 19 of its 100 epochs
 """
 
