@@ -24,11 +24,12 @@ if TYPE_CHECKING:  # its imports take seconds, which --help does not need
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--workdir, --port, --host, --scene, --share."""
+    """--workdir, --port, --host, --scene, --dataset, --share."""
     parser.add_argument("--workdir", type=files.path, required=True, help="the run")
     parser.add_argument("--port", type=int, default=PORT, help=f"(default: {PORT})")
     parser.add_argument("--host", default=LOCAL, help=f"who is let in; 0.0.0.0: everybody (default: {LOCAL})")
     parser.add_argument("--scene", default="", help="where the scene's folder lies now, if it was moved")
+    parser.add_argument("--dataset", default="", help="where the run's data set lies now, if it was moved")
     parser.add_argument("--share", action="store_true", help="ask viser's server for an address that all can open")
 
 
@@ -83,4 +84,4 @@ def _images(args: argparse.Namespace, address: Address, stop: StopRequest) -> No
     address.check_free("--port")
     if args.share:
         raise UserError("--share is for scenes: nothing shares a page of pictures")
-    serve(args.workdir, address, stop)
+    serve(args.workdir, args.dataset, address, stop)

@@ -78,24 +78,28 @@ class Watching(Observer):
 
     def _look(self, step: int, snapshot: Callable[[], Variables]) -> None:
         self._tell(step)
-        while self.budget.has_some():
+        if self.budget.has_some() and time.perf_counter() - self.copied > RENEWED:
             with self.budget.spending():
                 self._renew(snapshot)
-                if not self.viewer.advance():
-                    break
-        # A pause has time for pictures; it ends when nobody is there who could end it.
-        while self.paused and self.viewer.watched and not stop_asked():
+        rendering = True
+        while rendering and self.budget.has_some():
+            with self.budget.spending():
+                rendering = self.viewer.advance()
+        if self.paused:
             self._renew(snapshot)
-            if not self.viewer.advance():
-                self.viewer.wait(IDLE)
-        if self.paused and not stop_asked():
-            self._set_paused(False)
+            self._rest()
 
     def _renew(self, snapshot: Callable[[], Variables]) -> None:
-        now = time.perf_counter()
-        if now - self.copied > RENEWED and not self.paused:
-            self.copied = now
-            self.viewer.update(self.run_of(snapshot()))
+        self.viewer.update(self.run_of(snapshot()))
+        self.copied = time.perf_counter()
+
+    def _rest(self) -> None:
+        """Renders all the time until training goes on: asked to, or stopped, or left by whoever could ask."""
+        while self.paused and self.viewer.watched and not stop_asked():
+            if not self.viewer.advance():
+                self.viewer.wait(IDLE)
+        if self.paused:
+            self._set_paused(False)
 
     def _tell(self, step: int) -> None:
         now = time.perf_counter()
@@ -113,5 +117,4 @@ class Watching(Observer):
 
     def close(self) -> None:
         if self.viewer:
-            self.viewer.tell("the training has ended; its terminal says how. jaxhw view shows the run from now on")
-            self.viewer.close()
+            self.viewer.close("the training has ended; its terminal says how. jaxhw view shows the run from now on")

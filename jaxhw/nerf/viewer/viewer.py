@@ -7,6 +7,8 @@ import contextlib
 import io
 import logging
 import threading
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from jaxhw.nerf.viewer.frusta import Frusta
 from jaxhw.nerf.viewer.render_loop import RenderLoop
 from jaxhw.nerf.viewer.session import Session
 from jaxhw.serving import Address
+
+LAST = 0.2  # seconds for a last line to reach the browsers
 
 
 class Viewer:
@@ -41,6 +45,8 @@ class Viewer:
     def __init__(self, run: Run, workdir: Path, address: Address, flag: str):
         address.check_free(flag)
         import viser  # takes a second
+
+        warnings.filterwarnings("ignore", "Queued a .* on a closed connection")  # a picture for a browser that has left
 
         self.current, self.workdir = run, workdir
         render = Renderer(cropped(run.field), run.renderer.mesh, run.renderer.background, run.field.chunk)
@@ -167,7 +173,11 @@ class Viewer:
             raise UserError("viser's server gives no address to share; without --share the page is for this machine")
         return address
 
-    def close(self) -> None:
-        """Ends the server; the pages say that they have lost it."""
+    def close(self, last: str = "") -> None:
+        """Ends the server; the pages say that they have lost it, below a last line."""
+        if last and self.watched:
+            self.tell(last)
+            self.server.flush()
+            time.sleep(LAST)
         with contextlib.redirect_stdout(io.StringIO()):
             self.server.stop()
