@@ -21,7 +21,8 @@ class Following:
 
     def __init__(self, viewer: Viewer, workdir: Path, open_run: Callable[[], Run], steps: int):
         self.viewer, self.workdir, self.open_run, self.steps = viewer, workdir, open_run, steps
-        self.shown, self.looked = checkpoint.newest(workdir), 0.0
+        self.seen = self.shown = checkpoint.newest(workdir)
+        self.looked = 0.0
 
     def look(self) -> None:
         """Looks, if it is time to. What cannot be read is told, and what was read stays on show."""
@@ -38,9 +39,10 @@ class Following:
             self._tell(f"{self.workdir} is not there any more; what was read of it is still shown")
             return
         newest = checkpoint.newest(self.workdir)
-        if newest is not None and newest != self.shown:
-            self.shown = newest  # whatever comes of it: one that cannot be read is not tried again
+        if newest is not None and newest != self.seen:
+            self.seen = newest  # whatever comes of it: one that cannot be read is not tried again
             self.viewer.update(self.open_run())
+            self.shown = newest
         line, step = summary(metrics.read(self.workdir / "metrics.jsonl"))
         shown = "" if self.shown is None else f"shown: step {self.shown}; "
         self.viewer.tell(f"{shown}{line}", step / max(self.steps, 1))

@@ -14,7 +14,7 @@ from jaxhw.nerf.viewer.cameras import to_wxyz, vertical_fov
 
 TRAINING, HELD_OUT, GIVEN = (0, 114, 178), (213, 94, 0), (150, 150, 150)  # colours
 SIDE = 96  # pixels of the larger side of a frustum's picture
-SCALE = 0.04  # of a frustum, over the scene's size
+SCALE = 0.03  # of a frustum, over the scene's size
 
 
 class Frusta:

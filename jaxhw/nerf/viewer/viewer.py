@@ -83,16 +83,16 @@ class Viewer:
             self.tell(str(error))
         with gui.add_folder("Scene"):
             cameras = gui.add_checkbox("cameras", True)
-            cameras.on_update(lambda _: self._set_visible(self.frusta.now, cameras.value))
+            cameras.on_update(lambda _: self.set_visible(self.frusta.now, cameras.value))
             if self.frusta.moved:
                 given = gui.add_checkbox("cameras before refinement", False)
-                given.on_update(lambda _: self._set_visible([self.frusta.given], given.value))
+                given.on_update(lambda _: self.set_visible([self.frusta.given], given.value))
             for name, handle in shown.items():
                 box = gui.add_checkbox(name, False)
-                box.on_update(lambda _, box=box, handle=handle: self._set_visible([handle], box.value))
+                box.on_update(lambda _, box=box, handle=handle: self.set_visible([handle], box.value))
 
     @staticmethod
-    def _set_visible(handles: list[Any], visible: bool) -> None:
+    def set_visible(handles: list[Any], visible: bool) -> None:
         for handle in handles:
             handle.visible = visible
 

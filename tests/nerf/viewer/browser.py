@@ -67,12 +67,21 @@ class Page:
 
     def click(self, x: float, y: float) -> None:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        time.sleep(0.7)  # the page looks at what is under the mouse when it draws
         self.mouse("mousePressed", x, y)
+        time.sleep(0.1)
         self.mouse("mouseReleased", x, y)
 
     def press(self, label: str) -> None:
         """Clicks the button of the page that has this text."""
         found = f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() === {json.dumps(label)})"
+        wait(lambda: self.evaluate(f"!!{found}"))
+        self.evaluate(f"{found}.click()")
+
+    def unfold(self, label: str) -> None:
+        """Opens the folder of the page's panel that has this title."""
+        titles = "[...document.querySelectorAll('div, p, legend, span')]"
+        found = f"{titles}.filter(e => e.textContent.trim() === {json.dumps(label)}).at(-1)"
         wait(lambda: self.evaluate(f"!!{found}"))
         self.evaluate(f"{found}.click()")
 
