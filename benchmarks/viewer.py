@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from websockets.exceptions import ConnectionClosed
 
 from jaxhw import checkpoint, metrics, train
 from jaxhw import config as configs
@@ -136,13 +137,16 @@ class _Stop(train.Observer):
 
 
 def _move(port: int, ended: threading.Event) -> None:
-    """A browser whose camera goes round the scene."""
+    """A browser whose camera goes round the scene, once the viewer is there; says how many pictures it got."""
     client, angle = None, 0.0
+    while client is None and not ended.wait(0.1):
+        with contextlib.suppress(ConnectionError):
+            client = Client(f"http://127.0.0.1:{port}")
     while not ended.wait(0.1):
-        with contextlib.suppress(OSError, EOFError):
-            client = client or Client(f"http://127.0.0.1:{port}")
-            angle += 0.02
+        angle += 0.02
+        with contextlib.suppress(ConnectionClosed):  # the run is over
             client.look((3 * np.cos(angle), 3 * np.sin(angle), 1.5), size=(960, 540))
+    print(f"{len(client.pictures)} pictures")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,10 @@ class Page:
         time.sleep(0.1)
         self.mouse("mouseReleased", x, y)
 
+    def wheel(self, x: float, y: float, by: float) -> None:
+        """Turns the mouse's wheel; the view goes back by more than 0."""
+        self.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=by)
+
     def press(self, label: str) -> None:
         """Clicks the button of the page that has this text."""
         found = f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() === {json.dumps(label)})"

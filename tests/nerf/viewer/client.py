@@ -51,7 +51,7 @@ class Client:
         self.send(
             "ViewerCameraMessage",
             wxyz=viser.transforms.SO3.from_matrix(pose).wxyz.tolist(),
-            position=list(position),
+            position=np.asarray(position, float).tolist(),
             **{"fov": 0.8, "near": 0.01, "far": 100.0, "image_height": size[1], "image_width": size[0]},
             look_at=[0.0, 0.0, 0.0],
             up_direction=[0.0, 0.0, 1.0],

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import socket
 import threading
 
 from jaxhw import mesh as meshes
@@ -13,6 +12,7 @@ from jaxhw.nerf.viewer.viewer import Viewer
 from jaxhw.serving import Address
 from tests.nerf.running import trained
 from tests.nerf.test_task import tiny
+from tests.ports import free_port
 
 
 def run_of(workdir, **changes):
@@ -24,12 +24,6 @@ def run_of(workdir, **changes):
 def opened(workdir):
     run = Run.open(workdir, meshes.make_mesh(1))
     return run.with_scene(pictures.of_run(run, workdir))
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager

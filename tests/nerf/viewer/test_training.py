@@ -14,7 +14,7 @@ from jaxhw.nerf.viewer import session, training
 from tests.nerf.running import trained
 from tests.nerf.test_task import tiny
 from tests.nerf.viewer.client import Client
-from tests.nerf.viewer.made import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)
