@@ -23,7 +23,7 @@ from jaxhw.nerf.rendering.volume import Rendered
 PyTree = Any
 CHUNK = 2048  # rays between two looks at what is wanted: 20 to 60 ms on two CPU cores
 SECONDS = 0.1  # for the coarsest picture, while the camera moves
-REMEMBERED = 8  # chunks whose speed is known: a compilation, or another program's turn, is forgotten after so many
+REMEMBERED = 16  # chunks whose time is known: a compilation is forgotten, and empty space is quicker than what is full
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,12 +107,12 @@ class RenderLoop:
         self.draw, self.source, self.chunk, self.clock = draw, source, chunk, clock
         self.views: list[View] = []
         self.turns = 0
-        self.speeds: deque[float] = deque(maxlen=REMEMBERED)
+        self.seconds: deque[float] = deque(maxlen=REMEMBERED)  # of the last chunks
 
     @property
     def speed(self) -> float:
         """Rays a second, as measured; one chunk in the time of a coarse picture before anything was."""
-        return max(self.speeds, default=self.chunk / SECONDS)
+        return self.chunk * len(self.seconds) / sum(self.seconds) if self.seconds else self.chunk / SECONDS
 
     def renew(self, source: PyTree) -> None:
         """Variables that have learnt more: pictures that are complete are rendered again, in their finest size."""
@@ -147,7 +147,7 @@ class RenderLoop:
         job.served = self.turns
         camera, began = job.wanted.camera.resized(job.sizes[0]), self.clock()
         job.parts.append(self.draw(job.source, job.wanted.box, camera, len(job.parts) * self.chunk, self.chunk))
-        self.speeds.append(self.chunk / max(self.clock() - began, 1e-6))
+        self.seconds.append(max(self.clock() - began, 1e-6))
         if len(job.parts) * self.chunk < job.pixels:
             return
         rendered = as_picture(jax.tree.map(lambda *parts: np.concatenate(parts), *job.parts), camera)

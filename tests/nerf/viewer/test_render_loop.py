@@ -18,7 +18,7 @@ class Scene:
         self.clock = Clock()
         self.draw = Draw(self.clock, seconds)
         self.loop = RenderLoop(self.draw, 0.5, CHUNK, self.clock)
-        self.loop.speeds.append(CHUNK / seconds)
+        self.loop.seconds.append(seconds)
         self.seen = [Gallery() for _ in range(views)]
         self.views = [View(g.pictures.append, g.errors.append) for g in self.seen]
         self.loop.views.extend(self.views)
