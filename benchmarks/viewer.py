@@ -105,7 +105,7 @@ def _turn(workdir: Path, steps: int, viewer: bool, browser: bool) -> float:
         config = configs.load(workdir / "config.json").copy_and_resolve_references()
         done = checkpoint.newest(workdir)
         with config.unlocked():
-            config.update({"viewer": viewer, "viewer_port": 8471, "viewer_share": 0.1, "steps": config.steps})
+            config.update({"viewer": viewer, "viewer_port": 8471, "viewer_share": 0.1})
             config.update(
                 {"log_every": steps // 2, "eval_every": 10**6, "eval_all_every": 0, "checkpoint_every": 10**6}
             )

@@ -66,6 +66,7 @@ def test_numbers_are_the_same_with_a_browser_that_looks_on(tmp_path):
     assert "the training has ended" in Browsing.client.text()
 
 
+@pytest.mark.slow
 def test_refined_cameras_are_shown_and_numbers_stay(tmp_path):
     refined = {"cameras": {"refine": "SO3xR3", "perturb": (1.0, 0.01)}}
     _, lines = trained(tmp_path / "alone", short(**refined))
