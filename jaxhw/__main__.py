@@ -1,4 +1,4 @@
-"""``jaxhw <command>``: train, eval, predict, params, render, compare, sweep, study, export; each with ``--help``."""
+"""``jaxhw <command>``: train, eval, predict, render, view, compare and others; each with ``--help``."""
 
 import argparse
 import importlib
@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "name what pictures show",
     "params": "print a model's layers, shapes and parameter counts",
     "render": "film a trained scene along a path",
+    "view": "show a run in a browser, also while it trains",
     "compare": "draw runs over each other and tabulate them",
     "sweep": "search hyperparameters on the validation split",
     "study": "train runs that build on each other; tabulate and draw them",

@@ -193,9 +193,15 @@ class Checkpoints:
             self._manager.close()
 
 
+def newest(workdir: str | Path) -> int | None:
+    """The step of a workdir's newest complete checkpoint; makes no folder, waits for no process."""
+    found = (re.fullmatch(r"step_(\d+)", path.name) for path in (Path(workdir) / "checkpoints").glob("step_*"))
+    return max((int(match[1]) for match in found if match), default=None)
+
+
 def exists(workdir: str | Path) -> bool:
     """Whether a workdir holds a complete checkpoint; makes no folder, waits for no process."""
-    return any(re.fullmatch(r"step_\d+", path.name) for path in (Path(workdir) / "checkpoints").glob("step_*"))
+    return newest(workdir) is not None
 
 
 def restore_variables(workdir: str | Path, sharding: jax.sharding.Sharding) -> Variables:

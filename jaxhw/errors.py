@@ -36,10 +36,10 @@ def warn(line: str) -> None:
     """Says on stderr, once a process, what is wrong and yet ends nothing."""
     if line not in _said:
         _said.add(line)
-        tqdm.write(f"warning: {_one_line(line)}", file=sys.stderr)
+        tqdm.write(f"warning: {one_line(line)}", file=sys.stderr)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A message on one line: names of files and values that it quotes may have line breaks in them."""
     return text.replace("\r", "\\r").replace("\n", "\\n")
 
@@ -58,7 +58,7 @@ def _exit_code(function: Callable[[], None]) -> int:
         function()
         return 0
     except UserError as error:
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -35,8 +35,13 @@ def check_stop() -> None:
 
     Does nothing where several processes share the run: they agree on a stop where all of them meet.
     """
-    if any(request.asked for request in _requests) and jax.process_count() == 1:
+    if stop_asked() and jax.process_count() == 1:
         raise Stopped
+
+
+def stop_asked() -> bool:
+    """Whether this process has been asked to stop."""
+    return any(request.asked for request in _requests)
 
 
 class StopRequest:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxhw.contents import Content
 from jaxhw.errors import UserError
+from jaxhw.observer import Observer
 from jaxhw.optim import Groups
 from jaxhw.options import at_least, require
 from jaxhw.state import Variables
@@ -151,6 +152,10 @@ class Task(ABC):
 
     def describe(self, workdir: Path) -> None:
         """Writes what makes the workdir self-contained (labels.json, scene.json) before the first step."""
+
+    def observers(self, workdir: Path) -> Sequence[Observer]:
+        """Who looks on beside the terminal, asked for once by the first process: a viewer, say."""
+        return ()
 
     def evaluate(self, variables: Variables, step: int) -> dict[str, float]:
         """Numbers for the curves after ``step`` steps."""

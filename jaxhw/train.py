@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 from jaxhw import checkpoint, claims, contents, files, json_file, lock, metrics, optim, start, version
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
-from jaxhw.observer import Observer, Progress
+from jaxhw.observer import Observer
 from jaxhw.options import at_least, require
 from jaxhw.prefetch import Prefetcher
 from jaxhw.process import Stopped, StopRequest
+from jaxhw.progress import Progress
 from jaxhw.start import Refused
 from jaxhw.state import Averages, TrainState
 from jaxhw.step import make_step
@@ -91,7 +92,7 @@ def run(
         writer = metrics.Writer(workdir, done) if first else metrics.Silent()
         earlier = max(writer.elapsed, checkpoints.seconds())  # the last line may be older than the checkpoint
         if first:
-            observers = (Progress(task, config.batch_size, done, began), *observers)
+            observers = (Progress(task, config.batch_size, done, began), *task.observers(workdir), *observers)
         # The loop, and what it leaves.
         for closable in (checkpoints, writer, *observers):
             closing.callback(closable.close)

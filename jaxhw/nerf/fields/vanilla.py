@@ -67,6 +67,10 @@ class Vanilla(Field):
         return cls(options, setting.near, setting.far)
 
     @property
+    def rendered_near(self) -> float:
+        return self.near
+
+    @property
     def network(self) -> NerfMLP:
         return NerfMLP(self.options.width, self.options.depth, self.options.skip)
 

@@ -42,12 +42,23 @@ class Renderer:
 
     def __call__(self, variables: Variables, camera: Cameras) -> Rendered:
         """The picture that one camera (`cameras[i]`) takes: colour [h, w, 3] in [0, 1], depth and opacity [h, w]."""
+        return as_picture(self.part(variables, camera, 0, camera.width * camera.height), camera)
+
+    def part(self, variables: Variables, camera: Cameras, first: int, count: int) -> Rendered:
+        """`count` pixels of a camera's picture from number `first`, row by row; or a few more, to divide over devices.
+
+        Pixels beyond the picture are its last one: one program serves pictures of any size, a part at a time.
+        """
         camera = jax.tree.map(np.asarray, camera)
-        w, h = camera.width, camera.height
-        padded = -(-h * w // self.mesh.size) * self.mesh.size
-        rendered = jax.device_get(self._render(variables, camera, np.arange(padded, dtype=np.int32)))
-        picture = jax.tree.map(lambda a: a[: h * w].reshape(h, w, *a.shape[1:]), rendered)
-        return picture.replace(colour=np.clip(picture.colour, 0, 1))
+        padded = -(-count // self.mesh.size) * self.mesh.size
+        return jax.device_get(self._render(variables, camera, np.arange(first, first + padded, dtype=np.int32)))
+
+
+def as_picture(pixels: Rendered, camera: Cameras) -> Rendered:
+    """A camera's picture, [h, w], of its pixels [p], counted row by row; what is beyond the last one is left out."""
+    w, h = camera.width, camera.height
+    picture = jax.tree.map(lambda a: a[: h * w].reshape(h, w, *a.shape[1:]), pixels)
+    return picture.replace(colour=np.clip(picture.colour, 0, 1))
 
 
 def render_pixels(

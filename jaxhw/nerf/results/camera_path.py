@@ -1,4 +1,4 @@
-"""nerfstudio's camera paths: the JSON that its viewer writes and `ns-render camera-path` reads."""
+"""nerfstudio's camera paths, read and written: the JSON of its viewer, which `ns-render camera-path` reads."""
 
 import math
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxhw import files
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import Cameras
 from jaxhw.nerf.scenes.frames import OPENGL_TO_OPENCV, Frame, Lens, check, focal_from_angle, read_json
@@ -39,6 +40,24 @@ def read(path: Path, to_capture: np.ndarray) -> Cameras:
         check(stop)
     poses = _moved(np.stack([stop.pose for stop in stops]), np.linalg.inv(to_capture) @ _from_nerfstudio(path.parent))
     return pinhole_cameras(poses, np.array([stop.lens.focal for stop in stops]), np.array(size))
+
+
+def write(path: Path, cameras: Cameras, to_capture: np.ndarray, fps: float) -> None:
+    """Writes pinhole cameras [m] as a path of so many frames a second, in the capture's frame, from which `read` comes.
+
+    `to_capture` [4, 4] leads from the cameras' frame to that.
+    """
+    width, height = (int(side) for side in cameras.size[0])
+    poses = _moved(np.asarray(cameras.pose, np.float64), to_capture)
+    poses[:, :, :3] = poses[:, :, :3] @ OPENGL_TO_OPENCV  # its own inverse
+    angles = np.degrees(2 * np.arctan(height / 2 / np.asarray(cameras.focal, np.float64)[:, 1]))
+    stops = [
+        {"camera_to_world": [*pose.ravel().tolist(), 0, 0, 0, 1], "fov": angle, "aspect": width / height}
+        for pose, angle in zip(poses, angles.tolist(), strict=True)
+    ]
+    content = {"camera_type": "perspective", "render_width": width, "render_height": height, "fps": fps}
+    timing = {"seconds": len(stops) / fps, "is_cycle": False, "smoothness_value": 0.0, "keyframes": []}
+    files.write_json(path, content | timing | {"camera_path": stops})
 
 
 def _stop(path: Path, number: int, stop: Mapping[str, Any], size: tuple[int, int]) -> Frame:

@@ -60,9 +60,17 @@ class Run:
         restored = checkpoint.restore_variables(workdir, everywhere)
         variables = jax.device_put(posed.from_saved(restored), everywhere)
         renderer = Renderer(field.render, mesh, BACKGROUNDS[config.background], field.chunk)
-        cameras = posed.cameras(scene, variables.params)
-        rows = posed.rows(variables.params)
-        return cls(config, scene, field, posed.of_field(variables), renderer, cameras, posed, rows)
+        return cls.of(config, scene, posed, renderer, variables)
+
+    @classmethod
+    def of(cls, config: ConfigDict, scene: Scene, posed: Posed, renderer: Renderer, variables: Variables) -> Self:
+        """A run whose variables, the field's with the cameras' corrections, are at hand."""
+        cameras, rows = posed.cameras(scene, variables.params), posed.rows(variables.params)
+        return cls(config, scene, posed.field, posed.of_field(variables), renderer, cameras, posed, rows)
+
+    def with_scene(self, scene: Scene) -> Self:
+        """The same run, whose scene has its pictures."""
+        return dataclasses.replace(self, scene=scene)
 
     def render(self, camera: Cameras) -> Rendered:
         """The picture that one camera (`cameras[i]`) takes."""

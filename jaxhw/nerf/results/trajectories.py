@@ -109,8 +109,12 @@ def spiral(cameras: Cameras, frames: int) -> Cameras:
 
 def interpolate(cameras: Cameras, frames: int) -> Cameras:
     """Through all cameras, from each to the nearest not yet visited, at constant speed."""
+    return smooth(cameras[_nearest_first(np.asarray(cameras.pose, np.float64))], frames)
+
+
+def smooth(cameras: Cameras, frames: int) -> Cameras:
+    """Through all cameras in their order, at constant speed."""
     poses = np.asarray(cameras.pose, np.float64)
-    poses = poses[_nearest_first(poses)]
     if len(poses) == 1:
         return _pinholes(cameras, np.repeat(poses, frames, 0))
 

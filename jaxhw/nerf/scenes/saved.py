@@ -9,6 +9,7 @@ import numpy as np
 from jaxhw import files, json_file
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import MODELS, Cameras
+from jaxhw.nerf.scenes import points
 from jaxhw.nerf.scenes.frames import LARGEST
 from jaxhw.nerf.scenes.pictures import Pictures
 from jaxhw.nerf.scenes.scene import Scene
@@ -20,7 +21,7 @@ NEAR_FROM = ("format", "points", "guess")
 
 
 def write(scene: Scene, path: Path) -> None:
-    """Everything but the pixels and the points."""
+    """Everything but the pixels; of very many points some."""
     cameras = scene.cameras
     text = {
         "cameras": {
@@ -36,6 +37,7 @@ def write(scene: Scene, path: Path) -> None:
         "unbounded": scene.unbounded,
         "to_capture": np.asarray(scene.to_capture).tolist(),
         "near_from": scene.near_from,
+        "points": np.round(points.thinned(scene.points).astype(np.float64), 5).tolist(),
     }
     if scene.true_pose is not None:
         text["true_pose"] = np.asarray(scene.true_pose).tolist()
@@ -79,6 +81,7 @@ def _scene(values: dict[str, Any]) -> Scene:
         unbounded=bool(values["unbounded"]),
         to_capture=_numbers(values["to_capture"], (4, 4)),
         near_from=near_from,
+        points=_numbers(values.get("points") or np.zeros((0, 3)), (None, 3)).astype(np.float32),  # older runs: none
         true_pose=_numbers(values["true_pose"], (n, 3, 4)).astype(np.float32) if "true_pose" in values else None,
     )
 

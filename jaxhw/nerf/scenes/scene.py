@@ -45,8 +45,7 @@ class Scene:
       unbounded: whether there is a background beyond the objects, so that space has to be contracted.
       to_capture: [4, 4] float64 similarity from this frame to that of the capture (COLMAP's, where it is known).
       near_from: what `near` is from: "format" (then `far` is as well), "points", or "guess".
-      points: [k, 3] float32, where structure from motion found something; k is 0 where a scene comes without, or was
-        read back.
+      points: [k, 3] float32, where structure from motion found something; k is 0 where a scene comes without.
       content: what the folder holds; None of the demo, and of a scene that was read back.
       true_pose: [n, 3, 4] float32 of all frames, where those of `cameras` have noise; else None.
     """

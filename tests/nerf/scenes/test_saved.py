@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -26,6 +27,18 @@ def test_everything_but_the_pixels_is_kept(tmp_path):
     same(scene, again)
     assert len(again.pictures) == N and again.pictures.count == 0
     np.testing.assert_array_equal(again.pictures.size, folders.mixed_sizes())
+
+
+def test_points_are_kept_and_older_files_have_none(tmp_path):
+    found = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    scene = dataclasses.replace(scenes.load(str(folders.write_mixed(tmp_path)), split="every:8"), points=found)
+    path = tmp_path / "scene.json"
+    saved.write(scene, path)
+    np.testing.assert_allclose(saved.read(path).points, found, atol=1e-5)
+    values = json.loads(path.read_text())
+    del values["points"]
+    path.write_text(json.dumps(values))
+    assert saved.read(path).points.shape == (0, 3)
 
 
 def test_files_from_before_pictures_could_differ_in_size(tmp_path):

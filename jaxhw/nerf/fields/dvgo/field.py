@@ -87,6 +87,10 @@ class DVGO(Field):
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
         return loss.loss(self.options, self.setting, Variables(params, state), rays, target, context)
 
+    @property
+    def rendered_near(self) -> float:
+        return self.setting.near
+
     def render(self, variables: Variables, rays: Rays, background: jax.Array) -> Rendered:
         grids = grid.Grid.of(self.options, variables)
         return render.render(grids, self.setting.near, self.setting.far, rays, background)

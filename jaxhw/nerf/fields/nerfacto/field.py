@@ -117,6 +117,10 @@ class Nerfacto(Field):
     ) -> tuple[jax.Array, tuple[State, dict[str, jax.Array]]]:
         return loss.loss(self.networks, self.setting.steps, Variables(params, state), rays, target, context)
 
+    @property
+    def rendered_near(self) -> float:
+        return self.networks.region.rendered_near * float(space.place(self.options, self.setting).half_edge)
+
     def render(self, variables: Variables, rays: Rays, background: jax.Array) -> Rendered:
         o, networks, state = self.options, self.networks, variables.model_state
         # Samples where the proposals say, in the frame of the scene's cube.

@@ -1,6 +1,6 @@
 """How long a run will take is told."""
 
-from jaxhw.observer import Forecast
+from jaxhw.progress import Forecast
 
 
 def told(forecast, paces, start=0):

@@ -1,0 +1,121 @@
+"""A real page in a headless Chromium: the scene, moving, a frustum that is clicked, a path that is filmed."""
+
+import time
+
+import mediapy
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxhw.__main__ import main
+from jaxhw.nerf.cameras.cameras import project
+from jaxhw.nerf.results import panels
+from jaxhw.nerf.viewer.cameras import from_browser
+from tests.nerf.viewer import browser
+from tests.nerf.viewer.made import run_of, served
+
+pytestmark = [
+    pytest.mark.slow,  # half a minute: the page is drawn in software
+    pytest.mark.skipif(browser.chromium() is None, reason="no chromium (Debian: apt-get install chromium)"),
+]
+SIZE = (960, 700)
+SCENE = np.s_[100:560, 40:560]  # rows and columns of the window that no panel covers
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("seen")
+
+
+@pytest.fixture(scope="module")
+def run(workdir):
+    return run_of(workdir)
+
+
+@pytest.fixture(scope="module")
+def viewer(run, workdir):
+    with served(run, workdir) as viewer:
+        viewer.loop.chunk = 2048
+        yield viewer
+
+
+@pytest.fixture(scope="module")
+def page(viewer, tmp_path_factory):
+    url = f"http://127.0.0.1:{viewer.server.get_port()}"
+    with browser.opened(url, tmp_path_factory.mktemp("profile"), SIZE) as page:
+        browser.wait(lambda: viewer.sessions)
+        browser.wait(lambda: complete(viewer))
+        yield page
+
+
+def session(viewer):
+    return next(iter(viewer.sessions.values()))
+
+
+def complete(viewer):
+    """Whether the picture of where the camera is now is on the page in its finest size."""
+    one = session(viewer)
+    return one.last and one.last.finest and one.last.wanted is one.main.wanted
+
+
+def rests(camera):
+    """Whether a browser's camera, which glides on for a while, stands still."""
+    before = camera.position
+    time.sleep(1.5)
+    return np.array_equal(before, camera.position)
+
+
+def seen(page):
+    return page.screenshot()[SCENE].astype(float)
+
+
+def test_the_page_shows_the_scene_as_it_is_rendered(viewer, page):
+    one = session(viewer)
+    viewer.set_visible(viewer.frusta.now, False)
+    window = one.client.camera.image_width, one.client.camera.image_height
+    rendered = Image.fromarray(panels.to_uint8(one.last.rendered.colour)).resize(window)
+    expected = np.asarray(rendered)[SCENE].astype(float)
+    assert expected.std() > 10
+    browser.wait(lambda: np.abs(seen(page) - expected).mean() < 6)
+    viewer.set_visible(viewer.frusta.now, True)
+
+
+def test_a_frustum_that_is_clicked_is_looked_through(run, viewer, page):
+    # From farther back, the camera that the page began with is ahead, in the window's middle.
+    one, frame = session(viewer), run.scene.split["train"][0]
+    pose, depth = np.asarray(run.cameras.pose[frame]), viewer.frusta.depth
+    page.wheel(300, 300, 600)
+    browser.wait(lambda: np.linalg.norm(one.client.camera.position - pose[:, 3]) > 2 * depth)
+    browser.wait(lambda: rests(one.client.camera))
+    camera = from_browser(one.client.camera, one.client.camera.image_height)
+    middle = pose[:, 3] + 0.95 * depth * pose[:, 2]  # of the frustum's picture
+    x, y = np.asarray(project(camera, camera.pose[:, :3].T @ (middle - camera.pose[:, 3]))).tolist()
+    page.click(x, y)
+    browser.wait(lambda: one.looking == frame)
+    browser.wait(lambda: np.abs(one.client.camera.position - pose[:, 3]).max() < 1e-3)
+    browser.wait(lambda: "picture, rendered; error, depth" in page.text())
+    browser.wait(lambda: complete(viewer))
+
+
+def test_dragging_moves_the_camera_and_the_picture(viewer, page):
+    before, position = seen(page), session(viewer).client.camera.position
+    page.drag((300, 350), (420, 330))
+    browser.wait(lambda: np.linalg.norm(session(viewer).client.camera.position - position) > 0.1)
+    browser.wait(lambda: complete(viewer))
+    browser.wait(lambda: np.abs(seen(page) - before).mean() > 2)
+
+
+def test_a_path_is_made_saved_and_filmed(viewer, page, workdir, capsys):
+    page.unfold("Path")
+    page.press("add this view")
+    browser.wait(lambda: "1 views" in page.text())
+    page.drag((300, 350), (450, 350))
+    browser.wait(lambda: complete(viewer))
+    page.press("add this view")
+    browser.wait(lambda: "2 views" in page.text())
+    page.press("save")
+    path = workdir / "camera_path.json"
+    browser.wait(path.exists)
+    assert main(["render", f"--workdir={workdir}", f"--path={path}", "--scale=0.1"]) == 0
+    video = mediapy.read_video(workdir / "camera_path.mp4")
+    assert len(video) == 120 and np.abs(video[0].astype(float) - video[-1]).mean() > 2
