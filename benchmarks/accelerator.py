@@ -7,8 +7,9 @@
                 in turns with PyTorch's on the same card, where it is installed (peers.py says what is compared)
     recipes     ResNet-18 and ViT on CIFAR-100 (class folders) and nerfacto on a Blender scene, from start to result
 
-What is given by a folder that is not there is left out, and said so. --only=agreement,speed takes parts; a part that
-would begin after --minutes is left out. It needs jax, flax, optax, orbax-checkpoint, numpy, scipy, scikit-learn,
+Recipes whose data is not given are left out, and so is what would begin after --minutes, of which speed has three
+fifths. --only=speed --workloads=vit,simclr takes parts; a workload takes half a minute to a minute, compilation
+included. It needs jax, flax, optax, orbax-checkpoint, numpy, scipy, scikit-learn,
 scikit-image, pillow, matplotlib, tqdm and ml_collections; with --tiny it tests itself on a CPU. DIR gets
 accelerator.json and accelerator.md.
 """
@@ -33,6 +34,7 @@ NO_PEER = ("nerfacto_fast", "dvgo")  # of PyTorch; the published nerfacto's stan
 OURS, THEIRS = ("bfloat16", "float32"), ("compile", "bfloat16", "float32")
 TINY = ["--config.steps=2", "--config.log_every=1", "--config.eval_every=2"]
 VIT_TINY = ["--config.optim.warmup_steps=1"]
+SPEED = 0.6  # of the minutes, after which speed begins no other workload
 ROUND = 0.4  # seconds of steps that a side has in a round
 
 
@@ -70,13 +72,13 @@ def peak(tiny: bool) -> dict:
     return found
 
 
-def speed(torch_python: str, tiny: bool, ends: float) -> Iterator[dict]:
+def speed(names: list[str], torch_python: str, tiny: bool, ends: float) -> Iterator[dict]:
     """{workload: {system, variant: {"rate": items a second, ...}}} so far, after each; the sides take turns."""
     sides = {"jaxhw": turns.Answering(sys.executable, str(HERE / "workloads.py"))}
     if torch_python:
         sides["PyTorch"] = turns.Answering(torch_python, str(HERE / "peers.py"))
     found = {}
-    for name in NAMES:
+    for name in names:
         if time.perf_counter() > ends:
             print(f"{name}: left out, the time is up", flush=True)
             continue
@@ -197,6 +199,7 @@ def main() -> None:
     parser.add_argument("--vit", default="", help="more flags of the ViT's run, such as '--config.epochs=50'")
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has PyTorch")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, by commas")
+    parser.add_argument("--workloads", default=",".join(NAMES), help="of speed, by commas")
     parser.add_argument("--minutes", type=float, default=9.5, help="after which nothing more is begun")
     parser.add_argument("--tiny", action="store_true", help="sizes for a test of this script")
     args = parser.parse_args()
@@ -208,7 +211,10 @@ def main() -> None:
 
     set_up()
     args.out.mkdir(parents=True, exist_ok=True)
-    ends, parts = time.perf_counter() + 60 * args.minutes, args.only.split(",")
+    began, parts, names = time.perf_counter(), args.only.split(","), args.workloads.split(",")
+    for flag, given, allowed in (("only", parts, PARTS), ("workloads", names, NAMES)):
+        if unknown := set(given) - set(allowed):
+            parser.error(f"--{flag}={','.join(sorted(unknown))} must be of {', '.join(allowed)}")
     found = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "processor": turns.processor()}
 
     def keep(part: str, value: dict) -> None:
@@ -220,10 +226,12 @@ def main() -> None:
         keep("agreement", agreement(args.tiny))
     if "speed" in parts:
         keep("peak", peak(args.tiny))
-        for so_far in speed(args.torch_python, args.tiny, ends):
+        share = SPEED if "recipes" in parts else 1.0
+        for so_far in speed(names, args.torch_python, args.tiny, began + 60 * share * args.minutes):
             keep("speed", so_far)
             print(list(so_far.items())[-1], flush=True)
     if "recipes" in parts:
+        ends = began + 60 * args.minutes
         keep("recipes", recipes(args.out, args.cifar100, args.lego, args.vit.split(), args.tiny, ends))
     print(table(found))
 
