@@ -8,7 +8,8 @@ On two CPU cores (AMD EPYC), seed 0, held-out test views:
 | variant | scene | time | result |
 |---|---|---|---|
 | fox | a real capture, every 8th picture held out | 13 minutes | 30.24 dB, SSIM 0.912, LPIPS 0.123 (VGG) |
-| demo, lego, published, big, seed | | not measured to their end | |
+| lego | Blender's lego at 400 px, given pictures | 3,500 steps: 20 minutes at 12,250 rays/s | 31.47 dB, SSIM 0.959, LPIPS 0.045 (VGG) |
+| demo, published, big, seed | | not measured to their end | |
 
 Without a variant: any capture, with nothing to set, on a CPU or TPU. Losses and interface are nerfacto's; what differs
 from the published form, and why:
@@ -71,6 +72,8 @@ def lego(config):
     """Blender's scenes at 400 px: NerfBaselines' preset for nerfacto, with the fast variant's grids."""
     config = bounded(fast(config))
     config.scene, config.downscale, config.split = "nerf_synthetic/lego", 2, "given"
+    config.steps, config.model.samples, config.model.hash.table_size = 3500, 48, 2**19
+    config.optim.groups = (("proposals", 10.0),)
     return config
 
 
