@@ -8,7 +8,7 @@ On two CPU cores (AMD EPYC), seed 0, held-out test views:
 | variant | scene | time | result |
 |---|---|---|---|
 | fox | a real capture, every 8th picture held out | 13 minutes | 30.24 dB, SSIM 0.912, LPIPS 0.123 (VGG) |
-| lego | Blender's lego at 400 px, given pictures | 3,500 steps: 20 minutes at 12,250 rays/s | 31.47 dB, SSIM 0.959, LPIPS 0.045 (VGG) |
+| lego | Blender's lego at 400 px | 20 minutes | 31.47 dB, SSIM 0.959, LPIPS 0.045 (VGG) |
 | demo, published, big, seed | | not measured to their end | |
 
 Without a variant: any capture, with nothing to set, on a CPU or TPU. Losses and interface are nerfacto's; what differs
