@@ -8,7 +8,7 @@ jaxhw capture toy.mp4 --out=data/toy --metres=1203,877,0.30       (two points of
 
 The same command goes on where it was stopped. Then train what is in the folder:
 
-python -m jaxhw.main --config=configs/dvgo.py:capture --config.scene=data/toy --workdir=runs/toy
+python -m jaxhw.main --config=configs/nerfacto.py --config.scene=data/toy --workdir=runs/toy
 """
 
 import argparse
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         capture.Request(sources=tuple(args.sources), metres=_metres(args.metres) if args.metres else None, **request)
     )
     print(f"{told}\nscene: {args.out}\nreport: {Path(args.out) / 'report.md'}")
-    print(f"next: python -m jaxhw.main --config=configs/dvgo.py:capture --config.scene={args.out} --workdir=runs/NAME")
+    print(f"next: python -m jaxhw.main --config=configs/nerfacto.py --config.scene={args.out} --workdir=runs/NAME")
 
 
 def _metres(text: str) -> tuple[int, int, float]:
