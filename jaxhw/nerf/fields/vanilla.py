@@ -62,7 +62,7 @@ class Vanilla(Field):
     def create(cls, options: Options, setting: Setting) -> Self:
         if setting.unbounded and setting.near_from != "format":
             raise UserError(
-                "vanilla needs near and far, which this capture's format does not give; dvgo.py:capture learns it"
+                "vanilla needs near and far, which this capture's format does not give; nerfacto.py learns it"
             )
         return cls(options, setting.near, setting.far)
 
