@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxhw import checkpoint, optim, tree
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
+from jaxhw.program import shapes
 from jaxhw.state import Averages, TrainState, Variables
 from jaxhw.task import Task
 
@@ -34,19 +35,29 @@ def variables(task: Task, config: ConfigDict, workdir: Path) -> Variables | None
     """
     if checkpoint.exists(workdir):
         return None
+    new = fresh(task, config)
+    return _merged(new, task.init_from(shapes(new))) if config.init_from else new
+
+
+def fresh(task: Task, config: ConfigDict) -> Variables:
+    """The variables before the first step, on the host, without what ``config.init_from`` holds.
+
+    Raises:
+      Refused: the task finds that its config asks for what cannot be.
+    """
     try:
-        fresh = jax.device_get(task.init(jax.random.split(jax.random.key(config.seed))[0]))
-        jax.eval_shape(lambda: initial_state(task, config, fresh))
+        new = jax.device_get(task.init(jax.random.split(jax.random.key(config.seed))[0]))
+        jax.eval_shape(lambda: initial_state(task, config, new))
     except UserError as error:
         raise Refused(str(error)) from error
-    _check_types(task, fresh)
-    return _merged(fresh, task.init_from(_shapes(fresh))) if config.init_from else fresh
+    _check_types(task, new)
+    return new
 
 
-def _check_types(task: Task, fresh: Variables) -> None:
+def _check_types(task: Task, new: Variables) -> None:
     """Refuses variables whose types a checkpoint would lose: it holds nested dicts, and `from_saved` must type them."""
-    saved = Variables(*(_as_saved(part) for part in (fresh.params, fresh.model_state)))
-    if jax.tree.structure(task.from_saved(saved)) != jax.tree.structure(fresh):
+    saved = Variables(*(_as_saved(part) for part in (new.params, new.model_state)))
+    if jax.tree.structure(task.from_saved(saved)) != jax.tree.structure(new):
         raise TypeError(
             f"{type(task).__name__}.from_saved must give back the types of the variables that a checkpoint holds as "
             "nested dicts; see jaxhw.task.Task.from_saved"
@@ -99,7 +110,7 @@ def resume(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.C
     Raises:
       UserError: all checkpoints are damaged, or the newest is not one of this task and optimiser.
     """
-    saved = checkpoints.restore(lambda shapes: meshes.layout(shapes, mesh, config.mesh.layout), set_aside=True)
+    saved = checkpoints.restore(lambda saved: meshes.layout(saved, mesh, config.mesh.layout), set_aside=True)
     try:
         current = task.from_saved(Variables(saved["params"], saved["model_state"]))
         average = task.from_saved(Variables(**saved["ema"])) if saved["ema"] else None
@@ -120,13 +131,11 @@ def grow(task: Task, config: ConfigDict, state: TrainState, stage: int, mesh: Me
         before = jax.jit(lambda v: v, out_shardings=meshes.replicated(mesh))(before)
     grown = task.grow(before, stage)
     grown = jax.device_put(grown, meshes.layout(grown, mesh, config.mesh.layout))
-    opt_state, old = state.opt_state, _shapes(state.params)
-    if tree.by_name(old) != tree.by_name(_shapes(grown.params)):
+    opt_state, old = state.opt_state, shapes(state.params)
+    if tree.by_name(old) != tree.by_name(shapes(grown.params)):
         restart = lambda params, opt_state: optim.restart(optimiser(task, config.optim), params, old, opt_state)
-        shapes = jax.eval_shape(restart, grown.params, opt_state)
-        opt_state = jax.jit(restart, out_shardings=meshes.layout(shapes, mesh, config.mesh.layout))(
-            grown.params, opt_state
-        )
+        layout = meshes.layout(jax.eval_shape(restart, grown.params, opt_state), mesh, config.mesh.layout)
+        opt_state = jax.jit(restart, out_shardings=layout)(grown.params, opt_state)
     average = jax.tree.map(jnp.copy, grown) if config.optim.ema else None
     return state.replace(params=grown.params, model_state=grown.model_state, opt_state=opt_state, ema=average)
 
@@ -143,7 +152,3 @@ def _merged(old: PyTree, new: PyTree) -> PyTree:
     merged = jax.tree_util.tree_map_with_path(merge, old)
     assert not leaves, f"no variables of these names: {', '.join(leaves)}"
     return merged
-
-
-def _shapes(arrays: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)

@@ -4,7 +4,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -17,6 +17,7 @@ from jaxhw.contents import Content
 from jaxhw.errors import UserError
 from jaxhw.optim import Groups
 from jaxhw.options import at_least, require
+from jaxhw.program import Program, shapes
 from jaxhw.state import Variables
 
 PyTree = Any
@@ -45,6 +46,20 @@ class Context(flax.struct.PyTreeNode):
     mesh: Mesh = flax.struct.field(pytree_node=False)
 
 
+class Sizes(NamedTuple):
+    """What a run's data are in numbers; 0 is what the data themselves say.
+
+    Attributes:
+      images: to train on.
+      classes: of the images, where they have labels.
+      size: pixels along an image's side.
+    """
+
+    images: int = 0
+    classes: int = 0
+    size: int = 0
+
+
 class Task(ABC):
     """A training problem: its variables, batches, loss and evaluation; no loops, no files but its artefacts.
 
@@ -70,7 +85,10 @@ class Task(ABC):
 
     @abstractmethod
     def __init__(self, config: ConfigDict, mesh: Mesh):
-        """Checks the config and loads the data. Raises a UserError before anything is written."""
+        """Checks the config and loads the data. Raises a UserError before anything is written.
+
+        Nothing is put on the mesh's devices here: they may be a description of what nobody has, to compile for.
+        """
 
     @abstractmethod
     def init(self, rng: jax.Array) -> Variables:
@@ -88,6 +106,23 @@ class Task(ABC):
         self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
         """([] loss, (new model_state, metrics)); ``metrics`` are [] floats and hold "loss". Traced."""
+
+    @staticmethod
+    def without_data(config: ConfigDict, sizes: Sizes) -> ConfigDict:
+        """The config with a stand-in for its data where these are not there: as many, as large, and all the same.
+
+        Raises:
+          UserError: nothing says how many or how large they are.
+        """
+        raise UserError(f"config.task={config.task!r} cannot do without its data")
+
+    def batch_shapes(self) -> PyTree:
+        """Shapes of what ``batch`` gives where there is one process; nothing needs to be prepared."""
+        return shapes(self.batch(0))
+
+    def programs(self, variables: Variables) -> dict[str, Program]:
+        """What is computed beside the steps, by name ("eval", "render"), for variables of these shapes."""
+        return {}
 
     def after_update(self, variables: Variables, context: Context) -> PyTree:
         """The model_state that follows the step's updated parameters (a moving average of them, say). Traced."""

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxhw import mesh as meshes
 from jaxhw.nerf.cameras.cameras import NO_CAMERA, Cameras, Rays, rays_through
 from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.program import Program
 from jaxhw.state import Variables
 
 PyTree = Any
@@ -44,10 +45,17 @@ class Renderer:
         """The picture that one camera (`cameras[i]`) takes: colour [h, w, 3] in [0, 1], depth and opacity [h, w]."""
         camera = jax.tree.map(np.asarray, camera)
         w, h = camera.width, camera.height
-        padded = -(-h * w // self.mesh.size) * self.mesh.size
-        rendered = jax.device_get(self._render(variables, camera, np.arange(padded, dtype=np.int32)))
+        rendered = jax.device_get(self._render(variables, camera, self._pixels(camera)))
         picture = jax.tree.map(lambda a: a[: h * w].reshape(h, w, *a.shape[1:]), rendered)
         return picture.replace(colour=np.clip(picture.colour, 0, 1))
+
+    def program(self, variables: Variables, camera: Cameras) -> Program:
+        """What is computed of a picture."""
+        return Program(self._render, (variables, camera, self._pixels(camera)), camera.width * camera.height)
+
+    def _pixels(self, camera: Cameras) -> np.ndarray:
+        """The numbers of a camera's pixels, and of more so that the devices divide them."""
+        return np.arange(-(-camera.height * camera.width // self.mesh.size) * self.mesh.size, dtype=np.int32)
 
 
 def render_pixels(
