@@ -117,8 +117,8 @@ class Task(ABC):
         raise UserError(f"config.task={config.task!r} cannot do without its data")
 
     def batch_shapes(self) -> PyTree:
-        """Shapes of what ``batch`` gives where there is one process; nothing needs to be prepared."""
-        return shapes(self.batch(0))
+        """Shapes of what ``batch`` gives at last, where there is one process; nothing needs to be prepared."""
+        return shapes(self.batch(self.steps - 1))
 
     def programs(self, variables: Variables) -> dict[str, Program]:
         """What is computed beside the steps, by name ("eval", "render"), for variables of these shapes."""
