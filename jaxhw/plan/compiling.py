@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxhw import files
+from jaxhw import files, version
 
 FOLDER = Path("~/.cache/jaxhw/plan")
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -35,9 +35,9 @@ class Cache:
         self.folder = folder.expanduser()
 
     def path(self, lowered: jax.stages.Lowered, topology: str) -> Path:
-        """Where a program lies if it has been compiled."""
-        compiler = f"{jax.__version__} {metadata.version('libtpu')}"
-        text = "\n".join((compiler, topology, lowered.as_text(debug_info=True)))
+        """Where a program lies if it has been compiled, by this version of the code: its lines are in there too."""
+        versions = (jax.__version__, metadata.version("libtpu"), version.revision())
+        text = "\n".join((*versions, topology, lowered.as_text()))
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json.gz"
 
     def read(self, path: Path) -> Compiled | None:

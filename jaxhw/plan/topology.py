@@ -42,8 +42,14 @@ CHIPS = {
     "v5p": Chip(459e12, 95 * GIB, 2765e9, 4800 * GBIT, axes=3),
     "v6e": Chip(918e12, 32 * GIB, 1640e9, 3584 * GBIT, axes=2),
 }
-# libtpu asks the machine which TPU it is, and says at length that it is none.
-QUIET = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-8", "TPU_WORKER_HOSTNAMES": "localhost"}
+# libtpu asks the machine which TPU it is, and says at length that it is none; and it lets in one process at a time,
+# which matters to those alone that compute on a TPU.
+ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def _devices(name: str, chip: Chip, alone: bool) -> list[jax.Device]:
       alone: whether each chip has a host of its own, as it must where there are fewer than a host's four.
     """
     require_libtpu()
-    for key, value in QUIET.items():
+    for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     from jax.experimental import topologies
 
@@ -102,5 +108,7 @@ def _devices(name: str, chip: Chip, alone: bool) -> list[jax.Device]:
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name, chip_config_name=chip.config, **hosts)
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        raise UserError(f"--topology={name}: no such slice; libtpu: {str(error).splitlines()[0]}") from None
+        line = str(error).splitlines()[0]
+        what = "no such slice" if "INVALID_ARGUMENT" in line else "libtpu cannot be used"
+        raise UserError(f"--topology={name}: {what}: {line}") from None
     return found.devices
