@@ -100,7 +100,7 @@ def _hbm(module: Module, computation: Computation, i: Instruction) -> float:
     if i.opcode in FREE or i.opcode.endswith("-start") or i.target in STILL:
         return 0.0
     if i.opcode.endswith("-done"):
-        return _done(computation, i, operands[0])
+        return 0.0 if operands[0].opcode == "async-start" else _done(computation, i, operands[0])
     if i.opcode == "fusion":
         inner = module.computations[i.called["calls"][0]]
         reads = zip(operands, inner.parameters(), strict=False)
