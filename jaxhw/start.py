@@ -35,29 +35,19 @@ def variables(task: Task, config: ConfigDict, workdir: Path) -> Variables | None
     """
     if checkpoint.exists(workdir):
         return None
-    new = fresh(task, config)
-    return _merged(new, task.init_from(shapes(new))) if config.init_from else new
-
-
-def fresh(task: Task, config: ConfigDict) -> Variables:
-    """The variables before the first step, on the host, without what ``config.init_from`` holds.
-
-    Raises:
-      Refused: the task finds that its config asks for what cannot be.
-    """
     try:
-        new = jax.device_get(task.init(jax.random.split(jax.random.key(config.seed))[0]))
-        jax.eval_shape(lambda: initial_state(task, config, new))
+        fresh = jax.device_get(task.init(jax.random.split(jax.random.key(config.seed))[0]))
+        jax.eval_shape(lambda: initial_state(task, config, fresh))
     except UserError as error:
         raise Refused(str(error)) from error
-    _check_types(task, new)
-    return new
+    _check_types(task, fresh)
+    return _merged(fresh, task.init_from(shapes(fresh))) if config.init_from else fresh
 
 
-def _check_types(task: Task, new: Variables) -> None:
+def _check_types(task: Task, fresh: Variables) -> None:
     """Refuses variables whose types a checkpoint would lose: it holds nested dicts, and `from_saved` must type them."""
-    saved = Variables(*(_as_saved(part) for part in (new.params, new.model_state)))
-    if jax.tree.structure(task.from_saved(saved)) != jax.tree.structure(new):
+    saved = Variables(*(_as_saved(part) for part in (fresh.params, fresh.model_state)))
+    if jax.tree.structure(task.from_saved(saved)) != jax.tree.structure(fresh):
         raise TypeError(
             f"{type(task).__name__}.from_saved must give back the types of the variables that a checkpoint holds as "
             "nested dicts; see jaxhw.task.Task.from_saved"

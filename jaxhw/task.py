@@ -116,6 +116,10 @@ class Task(ABC):
         """
         raise UserError(f"config.task={config.task!r} cannot do without its data")
 
+    def variable_shapes(self) -> Variables:
+        """Shapes of what ``init`` gives, by tracing it; a task whose sizes hang on numbers computes it."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
     def batch_shapes(self) -> PyTree:
         """Shapes of what ``batch`` gives at last, where there is one process; nothing needs to be prepared."""
         return shapes(self.batch(self.steps - 1))

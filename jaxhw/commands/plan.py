@@ -21,7 +21,6 @@ import argparse
 from jaxhw import config as configs
 from jaxhw import files
 from jaxhw.errors import UserError
-from jaxhw.main import set_up
 from jaxhw.options import at_least, require
 
 TAKES_CONFIG = True
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     config, _ = configs.parse(args.flags, "task")
     size = _checked(args)
     jax.config.update("jax_platforms", "cpu")  # else the compiler's package has JAX look for TPUs
-    set_up()
+    jax.config.update("jax_enable_compilation_cache", False)  # JAX's own: it cannot read programs back without a TPU
     slices = [topology.find(name) for name in args.topology.split(",")]
     sizes = task.Sizes(args.images, args.classes, args.size)
     config = task.find(config.task).without_data(program.for_accelerator(config), sizes)

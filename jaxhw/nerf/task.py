@@ -31,7 +31,7 @@ from jaxhw.nerf.scenes import report, saved, scene, sizes
 from jaxhw.nerf.scenes.pictures import over
 from jaxhw.options import one_of, require
 from jaxhw.process import check_stop
-from jaxhw.program import Program
+from jaxhw.program import Program, shapes
 from jaxhw.state import Variables
 from jaxhw.task import Context, Sizes, Task
 
@@ -109,6 +109,9 @@ class Nerf(Task):
 
     def init(self, rng: jax.Array) -> Variables:
         return self.posed.start(rng)
+
+    def variable_shapes(self) -> Variables:
+        return shapes(self.init(jax.random.key(0)))
 
     def init_from(self, shapes: Variables) -> PyTree:
         """Another run of the same field, on some of the same pictures."""

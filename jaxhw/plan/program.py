@@ -59,7 +59,7 @@ def lower(config: ConfigDict, mesh: Mesh, name: str) -> Lowered:
     """
     meshes.check_batch_size(config.batch_size, mesh)
     made = task.make(config, mesh)
-    variables = start.fresh(made, config)
+    variables = made.variable_shapes()
     if name == TRAIN:
         function, arguments = _training(made, config, mesh, variables)
         examples, calls = config.batch_size, made.steps
@@ -92,7 +92,7 @@ def _training(made: task.Task, config: ConfigDict, mesh: Mesh, variables: Variab
 
 def _other(made: task.Task, mesh: Mesh, variables: Variables, name: str) -> tuple[Callable, PyTree, int]:
     """(a function, shapes of its arguments as they lie on the mesh, how many examples a call is for)."""
-    programs = made.programs(shapes(variables))
+    programs = made.programs(variables)
     if name not in programs:
         has = ", ".join((TRAIN, *programs))
         raise UserError(f"--program={name}: {type(made).__name__} has no such program; it has {has}")

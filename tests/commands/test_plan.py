@@ -16,6 +16,8 @@ needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, re
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(compiling.Cache.__init__, "__defaults__", (tmp_path / "plans",))
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
 
 
 def plan(*arguments):
@@ -96,8 +98,7 @@ def test_a_plan_counts_what_the_vit_of_the_digits_does(capsys, tmp_path):
 
 @needs_libtpu
 def test_a_program_that_cannot_fit_is_one_line(capsys):
-    wide = ["--config.model.width=32768", "--config.model.mlp=131072"]
-    assert plan(*DIGITS, "--topology=v5e:2x2", *wide) == 2
+    assert plan(*DIGITS, "--topology=v5e:2x2", "--batch=16777216", "--images=1000000", "--config.steps=100") == 2
     assert "it fits on none of them" in error(capsys)
 
 
