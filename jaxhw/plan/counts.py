@@ -9,6 +9,7 @@ from jaxhw.cost import Operation
 from jaxhw.plan.traffic import COLLECTIVES, Move
 
 PACKAGE = Path(__file__).parent.parent
+PLANNING = ("plan", "commands")  # rooms whose code only plans a program
 CALLERS = 2  # places that name a line: itself and who called it, since one line makes every product
 
 
@@ -95,7 +96,9 @@ def place(stack: Sequence[tuple[str, int, str]]) -> str:
 def _is_own(file: str) -> bool:
     """Whether it is neither a library's nor of what only plans the program."""
     path = Path(file)
-    return not path.is_relative_to(PACKAGE / "plan") and (path.is_relative_to(PACKAGE) or "site-packages" not in file)
+    if any(path.is_relative_to(PACKAGE / room) for room in PLANNING):
+        return False
+    return path.is_relative_to(PACKAGE) or "site-packages" not in file
 
 
 def _short(file: Path) -> Path:

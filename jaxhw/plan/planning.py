@@ -80,13 +80,14 @@ class Planner:
         """
         plans: dict[int, Plan] = {}
 
-        def fits(size: int) -> bool:
-            plans[size] = self.plan(slice, size)
-            return plans[size].fits
+        def room(size: int) -> float:
+            plans[size] = plan = self.plan(slice, size)
+            share = slice.chip.hbm / plan.memory
+            return max(share, 1.0) if plan.fits else min(share, 0.99)
 
         smallest = configs.changed(self.config, {"batch_size": slice.chips})
         most = program.examples_per_epoch(smallest, slice.mesh)
-        found = batch.largest(fits, self.config.batch_size, slice.chips, most)
+        found = batch.largest(room, self.config.batch_size, slice.chips, most)
         if not found:
             raise UserError(f"no batch fits on {slice.name}: one example a chip is too many, or an epoch has too few")
         return plans[found]
