@@ -1,4 +1,4 @@
-"""``jaxhw <command>``: train, eval, predict, render, view, compare and others; each with ``--help``."""
+"""``jaxhw <command>``: train, eval, predict, params, plan, render, view and others; each with ``--help``."""
 
 import argparse
 import importlib
@@ -15,6 +15,7 @@ COMMANDS = {
     "eval": "score a run's newest checkpoint on every image of a split",
     "predict": "name what pictures show",
     "params": "print a model's layers, shapes and parameter counts",
+    "plan": "compile a run for TPU slices that nobody has: does it fit, how fast can it be, why",
     "render": "film a trained scene along a path",
     "view": "show a run in a browser, also while it trains",
     "compare": "draw runs over each other and tabulate them",

@@ -7,14 +7,26 @@ one's gradient do not. The compiler's own estimate counts the body of a loop onc
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
 
 
+class Operation(NamedTuple):
+    """An equation of a jaxpr and the floating-point operations of all its runs, on all devices together."""
+
+    equation: core.JaxprEqn
+    flops: float
+
+
 def flops(function: Callable, *args: Any, platform: str | None = None) -> float:
-    """The operations of ``function(*args)``, on all devices together.
+    """The operations of ``function(*args)``, on all devices together; see :func:`operations`."""
+    return sum(operation.flops for operation in operations(function, *args, platform=platform))
+
+
+def operations(function: Callable, *args: Any, platform: str | None = None) -> list[Operation]:
+    """The products and convolutions of ``function(*args)``.
 
     Of a branch the costlier side counts, and a loop whose length is not known beforehand counts once.
 
@@ -22,29 +34,34 @@ def flops(function: Callable, *args: Any, platform: str | None = None) -> float:
       args: arrays or their shapes; nothing is computed.
       platform: what the program would be compiled for, where its forms differ; JAX's default.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr, platform or jax.default_backend())
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return list(_operations(jaxpr, platform or jax.default_backend(), 1))
 
 
-def _count(jaxpr: core.Jaxpr, platform: str) -> float:
-    return sum(_equation(equation, platform) for equation in jaxpr.eqns)
+def _operations(jaxpr: core.Jaxpr, platform: str, times: int) -> Iterator[Operation]:
+    for equation in jaxpr.eqns:
+        yield from _equation(equation, platform, times)
 
 
-def _equation(equation: core.JaxprEqn, platform: str) -> float:
+def _equation(equation: core.JaxprEqn, platform: str, times: int) -> Iterator[Operation]:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         shape = equation.invars[0].aval.shape
-        return 2.0 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
-    if name == "conv_general_dilated":
+        count = 2.0 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        yield Operation(equation, times * count)
+    elif name == "conv_general_dilated":
         kernel, out_axis = equation.invars[1].aval, params["dimension_numbers"].rhs_spec[0]
         taps = kernel.size / kernel.shape[out_axis] / math.prod(params["lhs_dilation"])
-        return 2.0 * equation.outvars[0].aval.size * taps
-    if name == "cond":
+        yield Operation(equation, times * 2.0 * equation.outvars[0].aval.size * taps)
+    elif name == "cond":
         chosen = _branch(params.get("branches_platforms"), platform)
-        counts = [_count(branch.jaxpr, platform) for branch in params["branches"]]
-        return max(counts) if chosen is None else counts[chosen]
-    times = params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
-    return times * sum(_count(inner, platform) for inner in _inner(params))
+        sides = [list(_operations(branch.jaxpr, platform, times)) for branch in params["branches"]]
+        yield from max(sides, key=lambda side: sum(o.flops for o in side)) if chosen is None else sides[chosen]
+    else:
+        times *= params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
+        for inner in _inner(params):
+            yield from _operations(inner, platform, times)
 
 
 def _branch(platforms: tuple | None, platform: str) -> int | None:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxhw import checkpoint, optim, tree
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
+from jaxhw.program import shapes
 from jaxhw.state import Averages, TrainState, Variables
 from jaxhw.task import Task
 
@@ -40,7 +41,7 @@ def variables(task: Task, config: ConfigDict, workdir: Path) -> Variables | None
     except UserError as error:
         raise Refused(str(error)) from error
     _check_types(task, fresh)
-    return _merged(fresh, task.init_from(_shapes(fresh))) if config.init_from else fresh
+    return _merged(fresh, task.init_from(shapes(fresh))) if config.init_from else fresh
 
 
 def _check_types(task: Task, fresh: Variables) -> None:
@@ -99,7 +100,7 @@ def resume(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.C
     Raises:
       UserError: all checkpoints are damaged, or the newest is not one of this task and optimiser.
     """
-    saved = checkpoints.restore(lambda shapes: meshes.layout(shapes, mesh, config.mesh.layout), set_aside=True)
+    saved = checkpoints.restore(lambda saved: meshes.layout(saved, mesh, config.mesh.layout), set_aside=True)
     try:
         current = task.from_saved(Variables(saved["params"], saved["model_state"]))
         average = task.from_saved(Variables(**saved["ema"])) if saved["ema"] else None
@@ -120,13 +121,11 @@ def grow(task: Task, config: ConfigDict, state: TrainState, stage: int, mesh: Me
         before = jax.jit(lambda v: v, out_shardings=meshes.replicated(mesh))(before)
     grown = task.grow(before, stage)
     grown = jax.device_put(grown, meshes.layout(grown, mesh, config.mesh.layout))
-    opt_state, old = state.opt_state, _shapes(state.params)
-    if tree.by_name(old) != tree.by_name(_shapes(grown.params)):
+    opt_state, old = state.opt_state, shapes(state.params)
+    if tree.by_name(old) != tree.by_name(shapes(grown.params)):
         restart = lambda params, opt_state: optim.restart(optimiser(task, config.optim), params, old, opt_state)
-        shapes = jax.eval_shape(restart, grown.params, opt_state)
-        opt_state = jax.jit(restart, out_shardings=meshes.layout(shapes, mesh, config.mesh.layout))(
-            grown.params, opt_state
-        )
+        layout = meshes.layout(jax.eval_shape(restart, grown.params, opt_state), mesh, config.mesh.layout)
+        opt_state = jax.jit(restart, out_shardings=layout)(grown.params, opt_state)
     average = jax.tree.map(jnp.copy, grown) if config.optim.ema else None
     return state.replace(params=grown.params, model_state=grown.model_state, opt_state=opt_state, ema=average)
 
@@ -143,7 +142,3 @@ def _merged(old: PyTree, new: PyTree) -> PyTree:
     merged = jax.tree_util.tree_map_with_path(merge, old)
     assert not leaves, f"no variables of these names: {', '.join(leaves)}"
     return merged
-
-
-def _shapes(arrays: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)

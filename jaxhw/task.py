@@ -4,7 +4,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -18,6 +18,7 @@ from jaxhw.errors import UserError
 from jaxhw.observer import Observer
 from jaxhw.optim import Groups
 from jaxhw.options import at_least, require
+from jaxhw.program import Program, shapes
 from jaxhw.state import Variables
 
 PyTree = Any
@@ -46,6 +47,20 @@ class Context(flax.struct.PyTreeNode):
     mesh: Mesh = flax.struct.field(pytree_node=False)
 
 
+class Sizes(NamedTuple):
+    """What a run's data are in numbers; 0 is what the data themselves say.
+
+    Attributes:
+      images: to train on.
+      classes: of the images, where they have labels.
+      size: pixels along an image's side.
+    """
+
+    images: int = 0
+    classes: int = 0
+    size: int = 0
+
+
 class Task(ABC):
     """A training problem: its variables, batches, loss and evaluation; no loops, no files but its artefacts.
 
@@ -71,7 +86,10 @@ class Task(ABC):
 
     @abstractmethod
     def __init__(self, config: ConfigDict, mesh: Mesh):
-        """Checks the config and loads the data. Raises a UserError before anything is written."""
+        """Checks the config and loads the data. Raises a UserError before anything is written.
+
+        Nothing is put on the mesh's devices here: they may be a description of what nobody has, to compile for.
+        """
 
     @abstractmethod
     def init(self, rng: jax.Array) -> Variables:
@@ -89,6 +107,27 @@ class Task(ABC):
         self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
         """([] loss, (new model_state, metrics)); ``metrics`` are [] floats and hold "loss". Traced."""
+
+    @staticmethod
+    def without_data(config: ConfigDict, sizes: Sizes) -> ConfigDict:
+        """The config with a stand-in for its data where these are not there: as many, as large, and all the same.
+
+        Raises:
+          UserError: nothing says how many or how large they are.
+        """
+        raise UserError(f"config.task={config.task!r} cannot do without its data")
+
+    def variable_shapes(self) -> Variables:
+        """Shapes of what ``init`` gives, by tracing it; a task whose sizes hang on numbers computes it."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def batch_shapes(self) -> PyTree:
+        """Shapes of what ``batch`` gives at last, where there is one process; nothing needs to be prepared."""
+        return shapes(self.batch(self.steps - 1))
+
+    def programs(self, variables: Variables) -> dict[str, Program]:
+        """What is computed beside the steps, by name ("eval", "render"), for variables of these shapes."""
+        return {}
 
     def after_update(self, variables: Variables, context: Context) -> PyTree:
         """The model_state that follows the step's updated parameters (a moving average of them, say). Traced."""

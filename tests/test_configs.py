@@ -16,6 +16,8 @@ VARIANTS = {
     "byol": ["", "photos", "seed"],
     "dvgo": ["", "capture", "demo", "fox", "lego"],
     "finetune": ["", "frozen", "mlp", "seed"],
+    "imagenet_resnet50": [""],
+    "imagenet_vit_s16": [""],
     "linear": ["", "cifar10"],
     "moco": [""],
     "resnet18": ["", "long", "seed"],
@@ -41,7 +43,7 @@ def read(name, variant=""):
 def check(config):
     """What a task looks at before it loads its data."""
     assert config.task in task.TASKS
-    optim.make(config.optim, 1000)
+    optim.make(config.optim, 100_000)
     if "model" in config and config.task != "nerf":
         registry.create(config.model, 10, config.image_size or 64)
     if config.task == "pretrain":

@@ -33,8 +33,9 @@ from jaxhw.nerf.scenes.pictures import over
 from jaxhw.observer import Observer
 from jaxhw.options import at_least, below, between, one_of, require
 from jaxhw.process import check_stop
+from jaxhw.program import Program, shapes
 from jaxhw.state import Variables
-from jaxhw.task import Context, Task
+from jaxhw.task import Context, Sizes, Task
 
 PyTree = Any
 
@@ -93,8 +94,29 @@ class Nerf(Task):
         self.background = BACKGROUNDS[config.background]
         self.renderer = Renderer(self.field.render, mesh, self.background, self.field.chunk)
 
+    @staticmethod
+    def without_data(config: ConfigDict, sizes: Sizes) -> ConfigDict:
+        """A scene that is there stays, since the shapes of a field may depend on its cameras; others become blank.
+
+        A scene that is given no split is taken for a capture, with a background.
+        """
+        if config.scene == "demo" or (not any(sizes) and Path(config.scene).expanduser().exists()):
+            return config
+        if not sizes.images or not sizes.size:
+            raise UserError(f"the scene {config.scene} is not here: say --images=N and --size=PIXELS of its pictures")
+        unbounded = ":unbounded" if config.split != "given" else ""
+        changes = {"scene": f"blank:{sizes.images}:{sizes.size}{unbounded}", "downscale": 1, "split": "given"}
+        return configs.changed(config, changes)
+
+    def programs(self, variables: Variables) -> dict[str, Program]:
+        camera = jax.tree.map(np.asarray, self.scene.cameras[0])
+        return {"render": self.renderer.program(self.posed.of_field(variables), camera)}
+
     def init(self, rng: jax.Array) -> Variables:
         return self.posed.start(rng)
+
+    def variable_shapes(self) -> Variables:
+        return shapes(self.init(jax.random.key(0)))
 
     def init_from(self, shapes: Variables) -> PyTree:
         """Another run of the same field, on some of the same pictures."""

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxhw import mesh as meshes
 from jaxhw.nerf.cameras.cameras import NO_CAMERA, Cameras, Rays, rays_through
 from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.program import Program
 from jaxhw.state import Variables
 
 PyTree = Any
@@ -50,8 +51,16 @@ class Renderer:
         Pixels beyond the picture are its last one: one program serves pictures of any size, a part at a time.
         """
         camera = jax.tree.map(np.asarray, camera)
-        padded = -(-count // self.mesh.size) * self.mesh.size
-        return jax.device_get(self._render(variables, camera, np.arange(first, first + padded, dtype=np.int32)))
+        return jax.device_get(self._render(variables, camera, self._pixels(first, count)))
+
+    def program(self, variables: Variables, camera: Cameras) -> Program:
+        """What is computed of a picture."""
+        count = camera.width * camera.height
+        return Program(self._render, (variables, camera, self._pixels(0, count)), count)
+
+    def _pixels(self, first: int, count: int) -> np.ndarray:
+        """The numbers of so many pixels, and of more so that the devices divide them."""
+        return np.arange(first, first - (-count // self.mesh.size) * self.mesh.size, dtype=np.int32)
 
 
 def as_picture(pixels: Rendered, camera: Cameras) -> Rendered:

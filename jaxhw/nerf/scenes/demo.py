@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhw.nerf.cameras.cameras import Cameras, pixel_centres, rays_through
+from jaxhw.nerf.cameras.circling import circling, hemisphere
 from jaxhw.nerf.scenes.pictures import Pictures
 
 SIZE = 256  # pixels a side
@@ -72,29 +73,12 @@ def render_pictures(size: int) -> tuple[Cameras, Pictures, list[str]]:
 
 def make_cameras(size: int) -> Cameras:
     """Training cameras spread over the upper hemisphere, then validation and test cameras on a ring between them."""
-    # Training: a Fibonacci spiral, each camera a golden angle further around, its height rising evenly.
-    i = np.arange(VIEWS["train"])
-    training = np.stack([i * np.pi * (3 - np.sqrt(5)), np.arcsin(0.05 + 0.9 * (i + 0.5) / len(i))], 1)
-
-    # Held out: evenly around at 30 degrees, every fourth for validation.
+    # The ring is evenly around at 30 degrees, every fourth for validation.
     j = np.arange(VIEWS["val"] + VIEWS["test"])
     ring = np.stack([2 * np.pi * j / len(j), np.full(len(j), np.pi / 6)], 1)
     every = len(j) // VIEWS["val"]
     ring = np.concatenate([ring[j % every == 0], ring[j % every != 0]])
-
-    # Poses: each looks at the origin from DISTANCE, its right axis level.
-    azimuth, elevation = np.concatenate([training, ring]).T
-    out = np.stack([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], 1)
-    right = np.stack([-np.sin(azimuth), np.cos(azimuth), np.zeros_like(azimuth)], 1)
-    poses = np.stack([right, np.cross(-out, right), -out, DISTANCE * out], 2).astype(np.float32)
-    n = len(poses)
-    return Cameras(
-        pose=poses,
-        focal=np.full((n, 2), 0.5 * size / np.tan(0.5 * ANGLE), np.float32),
-        centre=np.full((n, 2), size / 2, np.float32),
-        distortion=np.zeros((n, 4), np.float32),
-        size=np.full((n, 2), size, np.int32),
-    )
+    return circling(np.concatenate([hemisphere(VIEWS["train"]), ring]), DISTANCE, size, ANGLE)
 
 
 def render_picture(samples: Cameras, size: int) -> jax.Array:

@@ -16,7 +16,7 @@ from jaxhw.contents import Content
 from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.cameras import PERSPECTIVE, Cameras
-from jaxhw.nerf.scenes import demo, masks, placing, points, report, sizes
+from jaxhw.nerf.scenes import blank, demo, masks, placing, points, report, sizes
 from jaxhw.nerf.scenes.decoding import has_transparency, picture_size, read_picture
 from jaxhw.nerf.scenes.duplicates import unique
 from jaxhw.nerf.scenes.formats import blender, colmap, llff, transforms
@@ -81,8 +81,8 @@ def load(
     """Loads a scene.
 
     Args:
-      scene: "demo", the procedural scene of 256 px; or a folder in the format of Blender's scenes, nerfstudio,
-        instant-ngp, COLMAP or LLFF, told apart by their files.
+      scene: "demo", the procedural scene of 256 px; "blank:IMAGES:SIZE[:unbounded]", which shows nothing; or a folder
+        in the format of Blender's scenes, nerfstudio, instant-ngp, COLMAP or LLFF, told apart by their files.
       downscale: pictures become this many times smaller, by area averaging; a remainder at the edges is cut off.
         "auto" is the smallest whole number at which all pictures together have at most `max_pixels`.
       split: "given" by the format; "every:8": frames 0, 8, 16, ... by name are the test set; "fraction:0.9":
@@ -97,6 +97,8 @@ def load(
     options.require("config.white", white, CAN_BE_WHITE, kind=int)
     if scene == "demo":
         return _demo(size, split)
+    if found := blank.parse(scene):
+        return _blank(*found)
     return _load_folder(Path(scene).expanduser(), size, split, Levels(white))
 
 
@@ -168,6 +170,23 @@ def _demo(size: sizes.Wanted, split: str) -> Scene:
         bounds=demo.BOUNDS,
         unbounded=False,
         to_capture=np.eye(4),
+    )
+
+
+def _blank(count: int, size: int, unbounded: bool) -> Scene:
+    cameras, pictures = blank.cameras_and_pictures(count, size, unbounded)
+    near, far = blank.NEAR_FAR[unbounded]
+    return Scene(
+        cameras=cameras,
+        pictures=pictures,
+        names=[f"blank_{i}" for i in range(count)],
+        split=split_frames(["train"] * count, "given"),
+        near=near,
+        far=far,
+        bounds=None,
+        unbounded=unbounded,
+        to_capture=np.eye(4),
+        near_from="guess" if unbounded else "format",
     )
 
 

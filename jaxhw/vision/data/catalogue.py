@@ -64,6 +64,12 @@ def describe(name: str, image_size: int | None, data_dir: str | None) -> tuple[l
     return list(builder.info.features[supervised_keys(builder)[1]].names), chosen_size(builder, image_size)
 
 
+def count(name: str, data_dir: str | None) -> int | None:
+    """The training images of a set that is prepared, else None."""
+    builder = find(name, root_of(data_dir))
+    return builder and builder.info.splits["train"].num_examples
+
+
 def root_of(data_dir: str | None) -> str:
     """The folder that prepared sets lie in: `data_dir`, $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")

@@ -7,6 +7,7 @@ Spec            | what
 `folder:DIR`    | class folders of images, DIR/CLASS/*.png, or DIR/train and DIR/test (or val) of class folders
 `domains:DIR`   | class folders within domain folders, DIR/DOMAIN/CLASS/*.png; `domains:DIR:photo,sketch` for some
 `digits`        | scikit-learn's 1797 digits of 8 x 8 pixels; needs no network
+`blank:N:C`     | N images of C classes that hold nothing and take no memory
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from jaxhw.contents import Content
 from jaxhw.decoding import CAN_BE_WHITE, WHITE, Levels
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, defaults, option, read, require
+from jaxhw.vision.data.blank import PUBLISHED, BlankImages, load_blank
 from jaxhw.vision.data.folder import (
     common_size,
     find_domains,
@@ -71,14 +73,14 @@ class Dataset:
         labels: int32 [n]; -1 where unknown.
         names: the classes' names, by label.
         image_size: pixels a side.
-        images: uint8 [m, h, w, 3] in memory, or the same decoded on demand; read it through `take`.
+        images: uint8 [m, h, w, 3] in memory, or the same decoded or made up on demand; read it through `take`.
         rows: int64 [n], which of the m images belong to this set.
     """
 
     labels: np.ndarray
     names: list[str]
     image_size: int
-    images: np.ndarray | LazyImages
+    images: np.ndarray | LazyImages | BlankImages
     rows: np.ndarray
 
     def __len__(self) -> int:
@@ -186,6 +188,22 @@ def describe(spec: str, image_size: int | None = None, data_dir: str | None = No
     return loaded.names, loaded.image_size
 
 
+def count(spec: str, data_dir: str | None = None) -> int | None:
+    """The training images of a set that is there or whose size is published; None of others, and of those without any.
+
+    Raises:
+        UserError: as `load`.
+    """
+    kind, _, where = spec.partition(":")
+    if kind == "tfds":
+        from jaxhw.vision.data import catalogue
+
+        return catalogue.count(where, data_dir) or PUBLISHED.get(where)
+    if kind in FINDERS:
+        return len(FINDERS[kind](where, "train").paths)
+    return len(load(spec, "train")) if kind == "digits" else None
+
+
 def load_digits(
     where: str, split: str, image_size: int | None, memory_limit: int | None, levels: Levels
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -203,5 +221,5 @@ def load_digits(
 
 # Where the name of a set begins with one of these, (where, split, image size, memory limit,
 # levels of 16-bit grey) -> (images, labels, names).
-KINDS = {"folder": load_folder, "domains": load_domains, "digits": load_digits}
+KINDS = {"folder": load_folder, "domains": load_domains, "digits": load_digits, "blank": load_blank}
 FINDERS = {"folder": find_images, "domains": find_domains}  # what they find without decoding it

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxhw import mesh as meshes
 from jaxhw.process import check_stop
+from jaxhw.program import Program
 from jaxhw.vision.data import loader
 from jaxhw.vision.data.datasets import Dataset
 
@@ -36,3 +37,8 @@ class Extractor:
             images = meshes.put_rows(dataset.take(indices[mine]), self.mesh)
             parts.append((self._features(variables, images), mask))
         return np.concatenate([np.asarray(part)[mask] for part, mask in parts])
+
+    def program(self, variables: PyTree, dataset: Dataset) -> Program:
+        """What is computed of each batch of a data set."""
+        indices, _ = next(loader.padded_batches(len(dataset), self.batch_size))
+        return Program(self._features, (variables, dataset.take(indices)), self.batch_size)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jaxhw import mesh as meshes
 from jaxhw.process import check_stop
+from jaxhw.program import Program
 from jaxhw.vision.data import loader
 from jaxhw.vision.data.datasets import Dataset
 
@@ -64,24 +65,27 @@ class Evaluator:
     def __init__(self, logits: Callable[[PyTree, jax.Array], jax.Array], classes: int, batch_size: int, mesh: Mesh):
         self.batch_size, self.mesh = batch_size, mesh
         self._add = jax.jit(lambda *args: _add(logits, *args), out_shardings=meshes.replicated(mesh))
-        self._zero = meshes.on_mesh(
-            lambda: (
-                {"confusion": jnp.zeros((classes, classes), jnp.int32), "top5": jnp.int32(0)} | {"loss": jnp.float32(0)}
-            ),
-            mesh,
-        )
+        self._zero = {"confusion": np.zeros((classes, classes), np.int32), "top5": np.int32(0), "loss": np.float32(0)}
 
     def __call__(self, variables: PyTree, dataset: Dataset) -> Scores:
         """The scores of exactly every image: those that fill the last batch up are masked."""
-        rows, sums = meshes.my_rows(self.batch_size), self._zero
+        rows, sums = meshes.my_rows(self.batch_size), meshes.put_replicated(self._zero, self.mesh)
         for indices, mask in loader.padded_batches(len(dataset.labels), self.batch_size):
             check_stop()
-            mine = indices[rows]
-            batch = {"image": dataset.take(mine), "label": dataset.labels[mine], "mask": mask[rows]}
+            batch = _batch(dataset, indices[rows], mask[rows])
             sums = self._add(variables, sums, meshes.put_rows(batch, self.mesh))
         # Only now do the sums leave the device: no batch waits for the host.
         sums = jax.device_get(sums)
         return Scores(sums["confusion"].astype(np.int64), int(sums["top5"]), float(sums["loss"]))
+
+    def program(self, variables: PyTree, dataset: Dataset) -> Program:
+        """What is computed of each batch of a data set."""
+        batch = _batch(dataset, *next(loader.padded_batches(len(dataset), self.batch_size)))
+        return Program(self._add, (variables, self._zero, batch), self.batch_size)
+
+
+def _batch(dataset: Dataset, indices: np.ndarray, mask: np.ndarray) -> PyTree:
+    return {"image": dataset.take(indices), "label": dataset.labels[indices], "mask": mask}
 
 
 def _add(logits: Callable, variables: PyTree, sums: PyTree, batch: PyTree) -> PyTree:

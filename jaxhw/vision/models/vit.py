@@ -89,7 +89,8 @@ def drop(x: Array, rate: Array | float, key: Array | None, per_image: bool = Fal
     if key is None or (isinstance(rate, float) and rate == 0):
         return x
     shape = (x.shape[0],) + (1,) * (x.ndim - 1) if per_image else x.shape
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x / (1 - rate), 0.0)
+    kept = (x / (1 - rate)).astype(x.dtype)  # a traced rate is float32, the tokens may be bfloat16
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), kept, 0.0)
 
 
 class ViT(nn.Module):

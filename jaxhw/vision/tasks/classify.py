@@ -23,10 +23,12 @@ from jaxhw.contents import Content
 from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, below, defaults, option
+from jaxhw.program import Program
 from jaxhw.state import Variables
-from jaxhw.task import Context, Task
+from jaxhw.task import Context, Sizes, Task
 from jaxhw.vision.augment import mixing, standard
 from jaxhw.vision.data import datasets, loader, splits
+from jaxhw.vision.data.stand_in import stand_in
 from jaxhw.vision.evaluation.scores import Evaluator, Scores
 from jaxhw.vision.models import parts, registry
 from jaxhw.vision.weights import sources
@@ -93,6 +95,13 @@ class Classify(Task):
             )
         self.augment = standard.standard(config.augment.to_dict())
         self.evaluator = Evaluator(self.classifier.logits, len(self.names), config.batch_size, mesh)
+
+    @staticmethod
+    def without_data(config: ConfigDict, sizes: Sizes) -> ConfigDict:
+        return stand_in(config, sizes)
+
+    def programs(self, variables: Variables) -> dict[str, Program]:
+        return {"eval": self.evaluator.program(variables, self.train)}
 
     def init(self, rng: jax.Array) -> Variables:
         image = jnp.zeros((1, self.train.image_size, self.train.image_size, 3))

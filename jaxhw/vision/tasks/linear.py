@@ -28,9 +28,11 @@ from jaxhw import mesh as meshes
 from jaxhw.contents import Content
 from jaxhw.errors import UserError
 from jaxhw.options import above, at_least, below, defaults, each, option
+from jaxhw.program import Program
 from jaxhw.state import Variables
-from jaxhw.task import Context, Task
+from jaxhw.task import Context, Sizes, Task
 from jaxhw.vision.data import datasets, loader
+from jaxhw.vision.data.stand_in import stand_in
 from jaxhw.vision.evaluation import knn
 from jaxhw.vision.evaluation.features import Extractor
 from jaxhw.vision.models import registry
@@ -86,6 +88,19 @@ class Linear(Task):
         self.steps = configs.steps(config, self.steps_per_epoch)
         self.grid = grid(config)
         self.data: dict[str, np.ndarray] = {}
+
+    @staticmethod
+    def without_data(config: ConfigDict, sizes: Sizes) -> ConfigDict:
+        return stand_in(config, sizes)
+
+    def batch_shapes(self) -> PyTree:
+        """Of features, which need not have been computed."""
+        b, variables = self.config.batch_size, self.variable_shapes()
+        d = variables.params["head"]["kernel"].shape[1]
+        return {"feature": jax.ShapeDtypeStruct((b, d), np.float32), "label": jax.ShapeDtypeStruct((b,), np.int32)}
+
+    def programs(self, variables: Variables) -> dict[str, Program]:
+        return {"eval": self.extract.program(variables.model_state["backbone"], self.train)}
 
     def init(self, rng: jax.Array) -> Variables:
         image = jnp.zeros((1, self.train.image_size, self.train.image_size, 3))

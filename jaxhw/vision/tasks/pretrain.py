@@ -21,10 +21,12 @@ from jaxhw.contents import Content
 from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.options import at_least, below, defaults, option, require
+from jaxhw.program import Program
 from jaxhw.state import Variables
-from jaxhw.task import Context, Task
+from jaxhw.task import Context, Sizes, Task
 from jaxhw.vision.augment import standard, views
 from jaxhw.vision.data import datasets, loader, splits
+from jaxhw.vision.data.stand_in import stand_in
 from jaxhw.vision.evaluation import knn
 from jaxhw.vision.models import parts, registry
 from jaxhw.vision.models.networks import Networks
@@ -116,6 +118,13 @@ class Pretrain(Task):
     def project(self, variables: PyTree, features: jax.Array) -> jax.Array:
         """[b, d] -> [b, p], with the projector's running batch statistics."""
         return self.networks.modules["projector"].apply(of_module(variables, "projector"), features, train=False)
+
+    @staticmethod
+    def without_data(config: ConfigDict, sizes: Sizes) -> ConfigDict:
+        return stand_in(config, sizes)
+
+    def programs(self, variables: Variables) -> dict[str, Program]:
+        return {"eval": self.monitor.extract.program(variables, self.train)}
 
     def init(self, rng: jax.Array) -> Variables:
         params, stats = jax.jit(self.networks.init, static_argnums=1)(rng, self.train.image_size)

@@ -23,6 +23,8 @@ MODELS = {
     "resnet50": {"name": "resnet50", "width": 8, "stem": "cifar"},
 }
 
+KEY = jax.random.key(1)
+
 
 def step(model):
     """(images, parameters and the rest) -> (loss, logits), gradients."""
@@ -72,3 +74,10 @@ def test_by_themselves_activations_are_bfloat16_where_products_are_but_not_on_cp
     assert activation_type("auto", jnp.bfloat16) == jnp.float32  # the tests run on a CPU
     assert activation_type("bfloat16", jnp.bfloat16) == jnp.bfloat16
     assert activation_type("auto", jnp.float64) == jnp.float64
+
+
+def test_stochastic_depth_keeps_the_type_of_the_tokens():
+    model = registry.create(MODELS["vit"] | {"activations": "bfloat16", "drop_path": 0.1}, 10, 32, "bfloat16")
+    params, rest = registry.init(model, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    train = lambda: model.apply({"params": params, **rest}, jnp.zeros((2, 32, 32, 3)), True, rngs={"dropout": KEY})
+    assert jax.eval_shape(train).shape == (2, 10)  # the scan over the blocks refuses tokens that change their type
