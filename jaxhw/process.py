@@ -6,7 +6,7 @@ import platform
 import signal
 import sys
 
-import jax
+from jaxhw import mesh as meshes
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
@@ -33,9 +33,9 @@ _requests: list["StopRequest"] = []  # those that are listening
 def check_stop() -> None:
     """Raises `Stopped` if the process has been asked to stop; to be called between the parts of a long evaluation.
 
-    Does nothing where several processes share the run: they agree on a stop where all of them meet.
+    Where several processes share the run all of them must call it: one that is asked stops all.
     """
-    if stop_asked() and jax.process_count() == 1:
+    if meshes.any_process(stop_asked()):
         raise Stopped
 
 
