@@ -6,8 +6,9 @@
 # %% [markdown]
 # # Features without labels
 #
-# SimCLR learns from pictures alone; then a linear classifier on its frozen features tells how much it has learnt, beside
-# one on a network that has learnt nothing. About ten minutes on a free runtime with a GPU; on a CPU it sees fewer pictures.
+# SimCLR learns from pictures alone; then a linear classifier on its frozen features tells how much it has learnt,
+# beside one on a network that has learnt nothing. About ten minutes on a free runtime with a GPU; on a CPU it sees fewer
+# pictures.
 
 # %%
 REPO = "https://github.com/jaxhw/jaxhw"
@@ -71,9 +72,8 @@ display(Image(f"{RUNS}/{PRETRAINING}/curves.png"))
 # %%
 learnt = train("linear", f"{RUNS}/linear", f"--config.init_from={RUNS}/{PRETRAINING}")
 random = train("linear", f"{RUNS}/linear_random")
-print(
-    f"linear accuracy: {learnt['test_accuracy']:.1%} of the test set; of random features {random['test_accuracy']:.1%}"
-)
+for name, results in (("learnt", learnt), ("random", random)):
+    print(f"a linear classifier on {name} features: {results['test_accuracy']:.1%} of the test set")
 
 # %% [markdown]
 # ## The long version

@@ -6,8 +6,9 @@
 # %% [markdown]
 # # From a video to a scene one can walk through
 #
-# Walk once around an object with your phone, half a minute, slowly; upload the video here. COLMAP finds where each frame
-# was taken, a radiance field learns the scene, and you look at it from where no camera was. About ten minutes with a GPU.
+# Walk once around an object with your phone, half a minute, slowly; upload the video here. COLMAP finds where each
+# frame was taken, a radiance field learns the scene, and you look at it from where no camera was. About ten minutes
+# with a GPU.
 
 # %%
 REPO = "https://github.com/jaxhw/jaxhw"

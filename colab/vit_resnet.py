@@ -6,9 +6,9 @@
 # %% [markdown]
 # # ViT against ResNet
 #
-# The same data, the same number of steps, nearly the same number of parameters: a vision transformer beside a residual
-# network. About ten minutes on a free runtime with a GPU. With so little data and time the ResNet wins; the long version
-# shows how far a ViT comes with the augmentation that it needs.
+# The same data, the same number of steps, nearly the same number of parameters: a vision transformer beside a
+# residual network. About ten minutes on a free runtime with a GPU. With so little data and time the ResNet wins; the
+# long version shows how far a ViT comes with the augmentation that it needs.
 
 # %%
 REPO = "https://github.com/jaxhw/jaxhw"

@@ -1,4 +1,4 @@
-"""The notebooks of colab/: text and .ipynb are one, without outputs, and their cells run as they stand, on tiny settings."""
+"""The notebooks of colab/: text and .ipynb are one, without outputs, and their cells run, on tiny settings."""
 
 import os
 import subprocess
@@ -14,7 +14,6 @@ COLAB = processes.ROOT / "colab"
 NAMES = ("self_supervised", "video_to_scene", "vit_resnet")
 ADDRESS = tomllib.loads((processes.ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
-DIGITS = '"--config.image_size=8", "--config.normalise=none", "--config.batch_size=32"'
 SMALL_VIT = '"--config.model.depth=1", "--config.model.width=16", "--config.model.mlp=16"'
 TINY = {
     "self_supervised": """
