@@ -7,7 +7,7 @@
 # # Features without labels
 #
 # SimCLR learns from pictures alone; then a linear classifier on its frozen features tells how much it has learnt,
-# beside one on a network that has learnt nothing. About ten minutes on a free runtime with a GPU; on a CPU it sees fewer
+# beside one on a network that has learnt nothing. About ten minutes on a free runtime with a GPU; a CPU sees fewer
 # pictures.
 
 # %%
