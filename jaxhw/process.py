@@ -45,7 +45,9 @@ def stop_asked() -> bool:
 
 
 class StopRequest:
-    """Remembers SIGTERM, Ctrl-C and a closed terminal, so that the loop can end between two steps.
+    """Remembers SIGTERM, Ctrl-C, a closed terminal and SIGUSR1, so that the loop can end between two steps.
+
+    SIGUSR1 is what Open MPI passes on to the processes of a job.
 
     A second Ctrl-C ends at once. Under ``nohup`` a closed terminal ends nothing.
 
@@ -59,7 +61,7 @@ class StopRequest:
     def __enter__(self):
         self._old = {}
         _requests.append(self)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue
             with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals

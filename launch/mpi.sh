@@ -10,10 +10,11 @@ set -euo pipefail
 
 count=$1 stopping=
 shift
-options=(-n "$count" --bind-to none --mca odls_base_sigkill_timeout 30)  # seconds from SIGTERM to SIGKILL
+options=(-n "$count" --bind-to none)
 [[ -z ${HOSTFILE:-} ]] || options+=(--hostfile "$HOSTFILE")
 
-trap 'stopping=yes; kill -TERM "$pid" 2>/dev/null || true' TERM INT HUP
+# mpirun passes SIGUSR1 on to all processes, on all machines; at SIGTERM it would give them a second.
+trap 'stopping=yes; kill -USR1 "$pid" 2>/dev/null || true' TERM INT HUP
 
 for ((run = 0; run <= ${RESTARTS:-10}; run++)); do
   mpirun "${options[@]}" "$@" &

@@ -26,7 +26,7 @@ MORE, ONLY_VIT = ["--config.normalise=none", "--config.batch_size=32"], [{SMALL_
 """,
     "video_to_scene": """
 RUNS, VIDEO, FRAMES, STEPS, PORT = "runs", "", 3, 3, {port}
-MORE = ["--config.steps=40", "--config.downscale=8", "--config.batch_size=256", "--config.lpips=none"]
+MORE = ["--config.steps=240", "--config.downscale=4", "--config.batch_size=512", "--config.lpips=none"]
 """,
 }
 

@@ -23,6 +23,7 @@ def test_a_run_under_mpirun_survives_a_kill_and_a_stop(tmp_path):
     run = start(workdir)
     launched.wait_for(lambda: launched.saved(workdir) >= 20)
     os.kill(launched.ranks(workdir, "OMPI_COMM_WORLD_RANK")[1], signal.SIGKILL)
+    launched.wait_for(lambda: not launched.ranks(workdir, "OMPI_COMM_WORLD_RANK"))
     before = launched.saved(workdir)
     launched.wait_for(lambda: launched.saved(workdir) > before)  # started again
     run.send_signal(signal.SIGTERM)
