@@ -115,11 +115,14 @@ else:
     display(IFrame(f"http://127.0.0.1:{PORT}", width="100%", height=600))
 
 # %% [markdown]
-# Take it along: `viewer.terminate()` ends the viewer; a point cloud and a mesh are one command each.
+# Take it along: a point cloud and a mesh, in the video's own frame.
 
 # %%
-viewer.terminate()
-jaxhw("export", f"--workdir={NERF}", "--what=points", "--count=20000")
+TAKE = False
+if TAKE:
+    viewer.terminate()  # it needs the processor as well
+    jaxhw("export", f"--workdir={NERF}", "--what=points", "--count=1000000")
+    jaxhw("export", f"--workdir={NERF}", "--what=mesh", f"--out={NERF}/mesh.glb")
 
 # %% [markdown]
 # ## The long version

@@ -25,8 +25,10 @@ RUNS, DATA, STEPS = "runs", "digits", 3
 MORE, ONLY_VIT = ["--config.normalise=none", "--config.batch_size=32"], [{SMALL_VIT}]
 """,
     "video_to_scene": """
+import atexit
+atexit.register(lambda: viewer.terminate())  # in a notebook it stays
 RUNS, VIDEO, FRAMES, STEPS, PORT = "runs", "", 3, 3, {port}
-MORE = ["--config.steps=240", "--config.downscale=4", "--config.batch_size=512", "--config.lpips=none"]
+MORE = ["--config.steps=240", "--config.downscale=8", "--config.batch_size=512", "--config.lpips=none"]
 """,
 }
 

@@ -33,7 +33,7 @@ def needs(*programs: str, root: bool = False) -> pytest.MarkDecorator:
 
 
 def toy(workdir: Path, steps: int = 160) -> list[str]:
-    """The command of a run that takes some ten seconds."""
+    """The command of a run that takes a twentieth of a second a step."""
     return [sys.executable, "-m", "tests.slow_toy", str(workdir), str(steps)]
 
 
@@ -63,9 +63,9 @@ def ranks(workdir: Path, variable: str) -> dict[int, int]:
     return found
 
 
-def undisturbed(workdir: Path) -> Path:
+def undisturbed(workdir: Path, steps: int = 160) -> Path:
     """A run of two processes that nobody disturbs."""
-    for process in processes.two_of(toy(workdir)[1:]):
+    for process in processes.two_of(toy(workdir, steps)[1:]):
         _, told = process.communicate(timeout=120)
         assert process.returncode == 0, told.decode()[-3000:]
     return workdir

@@ -13,11 +13,11 @@ from tests import processes
 from tests.launch import launched
 
 pytestmark = pytest.mark.slow
-KILLS = 6
+KILLS, STEPS = 6, 600
 
 
 def start(workdir, **variables):
-    command = [str(launched.LAUNCH / "local.sh"), "2", *launched.toy(workdir)]
+    command = [str(launched.LAUNCH / "local.sh"), "2", *launched.toy(workdir, STEPS)]
     environment = launched.ENVIRONMENT | variables
     return subprocess.Popen(command, env=environment, cwd=processes.ROOT, stderr=subprocess.PIPE, text=True)
 
@@ -48,7 +48,7 @@ def test_random_kills_leave_no_trace_in_the_weights(tmp_path):
         launched.wait_for(lambda: len(launched.ranks(workdir, "JAX_PROCESS_ID")) == 2)  # and started again
     _, told = run.communicate(timeout=300)
     assert run.returncode == 0 and len(re.findall("all start again", told)) == KILLS, told[-3000:]
-    launched.assert_same(workdir, launched.undisturbed(tmp_path / "undisturbed"))
+    launched.assert_same(workdir, launched.undisturbed(tmp_path / "undisturbed", STEPS))
 
 
 def test_bad_input_is_not_started_again(tmp_path):
