@@ -50,7 +50,7 @@ def find(flags: Mapping[str, str] = FLAGS) -> Job | None:
     ]
     address, count, index = _address(*said[0]), _number(*said[1], 1), _number(*said[2], 0)
     local_devices = None
-    if launcher := _launcher():
+    if None in (address, count, index) and (launcher := _launcher()):
         address, count, index, local_devices = _detected(launcher, address, count, index)
     if address is None and count is None and index is None:
         return None

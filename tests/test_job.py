@@ -35,6 +35,7 @@ def test_launchers_say_it_all(monkeypatch):
     found = find(monkeypatch, SLURM)
     assert found == Job("node07", 61457, 3, 2, (0,)) and str(found) == "process 2 of 3"
     assert find(monkeypatch, {}, coordinator="node08:99") == Job("node08", 99, 3, 2, (0,))
+    assert find(monkeypatch, {}, coordinator="h:9", processes="2", process="1") == Job("h", 9, 2, 1)
     for name in SLURM:
         monkeypatch.delenv(name)
     found = find(monkeypatch, MPI)
