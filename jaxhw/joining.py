@@ -1,73 +1,140 @@
 """Joining the other processes of a run that several share, and a line for whatever is wrong with that.
 
-JAX's own runtime ends the process with a C++ stack trace where it cannot reach the coordinator, so that all that can be
-found before is found here: what the variables say, and whether somebody listens at the address.
+JAX's own runtime knows SLURM, Open MPI, Kubernetes and Cloud TPUs, and does all that joining needs; but where it cannot
+reach the coordinator it ends the process with a C++ stack trace. So what
+can be found before is found here: whether somebody listens at its address, whether its port is free.
 """
 
+import contextlib
 import os
-import re
 import socket
 import sys
+import threading
 import time
+import traceback
+from collections.abc import Iterator
 
 import jax
 
-from jaxhw.errors import UserError
+from jaxhw.errors import DiskFailure, UserError, exit_code
+from jaxhw.job import PATIENCE, Job
+from jaxhw.peers import Peers
+from jaxhw.relay import Relay
 
-ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-PATIENCE = 120.0  # seconds in which the coordinator must be there
 
+@contextlib.contextmanager
+def joined(job: Job | None, patience: float = PATIENCE) -> Iterator[None]:
+    """Within, this process is one of a job's; call before anything touches a device. None: it stays alone.
 
-def start_up(patience: float = PATIENCE) -> None:
-    """Joins the other processes when ``JAX_COORDINATOR_ADDRESS`` names their coordinator.
+    An error that is raised within ends the process: what else Python does at its end would wait for the others.
 
-    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say how many there are and which this is; on clusters that JAX
-    knows (SLURM, TPU pods, Kubernetes) they may be left out. Call before anything touches a device.
+    Args:
+      patience: how many seconds to wait for the others.
 
     Raises:
-      UserError: a variable makes no sense, or nobody listens at the coordinator's address.
+      UserError: they have not come.
     """
-    if not (address := os.environ.get(ADDRESS)):
+    if not job:
+        yield
         return
-    if not (match := re.fullmatch(r"\[?([^\s\[\]]+?)\]?:(\d{1,5})", address)):
-        raise UserError(f"{ADDRESS}={address} must be HOST:PORT, such as 10.0.0.1:1234")
-    count, index = _number(COUNT, 1), _number(INDEX, 0)
-    if count is not None and index is not None and index >= count:
-        raise UserError(f"{INDEX}={index} must be below {COUNT}={count}: processes count from 0")
-    if index:  # process 0 is the coordinator itself
-        _wait_for(match[1], int(match[2]), f"process {index} of {count or '?'}", patience)
-    elif index == 0:
-        print(f"process 0 of {count or '?'}: waiting for the others at {address}", file=sys.stderr)
-    jax.distributed.initialize(num_processes=count, process_id=index)
+    peers = _join(job, patience)
+    try:
+        yield
+        peers.finish()
+    except BaseException as error:
+        # Where another process is lost, what is raised here is a consequence of that, of one kind or another.
+        if not isinstance(error, (UserError, DiskFailure, KeyboardInterrupt)):
+            peers.wait_for_verdict()
+        code = _told(error)
+        peers.fail()
+        os._exit(code)
 
 
-def one_process(command: str) -> None:
-    """Raises a UserError where several processes are to share the work, which `command` does not."""
-    if os.environ.get(ADDRESS):
-        raise UserError(f"{command} runs in one process: unset {ADDRESS}")
+def _join(job: Job, patience: float) -> Peers:
+    where = f"[{job.host}]:{job.port}" if ":" in job.host else f"{job.host}:{job.port}"
+    if job.index:  # process 0 is the coordinator itself
+        _wait_for(job, where, patience)
+        relay = Relay(job.host, job.port)
+    else:
+        relay = None
+        _check_free(job)
+        _say(f"{job}: waiting up to {patience:.0f} s for the others at {where}")
+    line = f"error: {job}: not all of the {job.count} came to {where} in {patience:.0f} s"
+    with _ending(line, patience):  # before the runtime does, which would leave a trace
+        jax.distributed.initialize(
+            relay.address if relay else where,
+            job.count,
+            job.index,
+            job.local_devices,
+            cluster_detection_method="deactivate",
+            initialization_timeout=int(patience) + 60,
+        )
+    _say(f"{job}: all are there")
+    return Peers(_client(), job.index, job.count, relay)
 
 
-def _number(name: str, least: int) -> int | None:
-    """The whole number that a variable holds; None where it is not set."""
-    if not (text := os.environ.get(name)):
-        return None
-    if not text.isdecimal() or int(text) < least:
-        raise UserError(f"{name}={text} must be a whole number of at least {least}")
-    return int(text)
+@contextlib.contextmanager
+def _ending(line: str, patience: float) -> Iterator[None]:
+    """Ends the process with a line unless what runs within returns in time."""
+
+    def end() -> None:
+        _say(line)
+        os._exit(2)
+
+    timer = threading.Timer(patience, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
-def _wait_for(host: str, port: int, who: str, patience: float) -> None:
-    """Returns when somebody listens at an address."""
-    print(f"{who}: waiting up to {patience:.0f} s for the coordinator at {host}:{port}", file=sys.stderr)
+def _client():
+    """That of JAX's coordination service, whose key-value store it shares with us."""
+    from jax._src.distributed import global_state
+
+    return global_state.client
+
+
+def _check_free(job: Job) -> None:
+    """Raises a UserError where the coordinator cannot listen at its port."""
+    try:
+        socket.create_server(("", job.port)).close()
+    except OSError as error:
+        raise UserError(
+            f"{job} cannot listen at port {job.port} ({os.strerror(error.errno)}): choose another"
+        ) from error
+
+
+def _wait_for(job: Job, where: str, patience: float) -> None:
+    """Returns when somebody listens at the coordinator's address."""
+    _say(f"{job}: waiting up to {patience:.0f} s for the coordinator at {where}")
     end, reason = time.monotonic() + patience, ""
     while time.monotonic() < end:
         try:
-            socket.create_connection((host, port), timeout=5).close()
+            socket.create_connection((job.host, job.port), timeout=5).close()
             return
         except OSError as error:
             reason = error.strerror or str(error)
             time.sleep(0.2)
     raise UserError(
-        f"{who} found no coordinator at {host}:{port} in {patience:.0f} s ({reason}): is process 0 running, and is "
-        f"{ADDRESS} its address?"
+        f"{job} found no coordinator at {where} in {patience:.0f} s ({reason}): is process 0 running, and is that its "
+        "address?"
     )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _told(error: BaseException) -> int:
+    """The exit code of an error, which is told as at the end of any process."""
+
+    def again() -> None:
+        raise error
+
+    try:
+        return exit_code(again)
+    except Exception:
+        traceback.print_exc()
+        return 1

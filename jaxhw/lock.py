@@ -48,9 +48,19 @@ def held(workdir: Path, name: str = "lock.json", flag: str = "--workdir") -> Ite
         yield
     finally:
         ended.set()
-        _held.discard(path)
-        if _me().items() <= _read(path).items():  # unless it was taken for dead: then the lock is another's
-            path.unlink(missing_ok=True)
+        _release(path)
+
+
+def release_all() -> None:
+    """Gives up what this process owns, for one that ends without leaving what it is in."""
+    for path in tuple(_held):
+        _release(path)
+
+
+def _release(path: Path) -> None:
+    _held.discard(path)
+    if _me().items() <= _read(path).items():  # unless it was taken for dead: then the lock is another's
+        path.unlink(missing_ok=True)
 
 
 def _take(path: Path, flag: str) -> None:

@@ -1,8 +1,13 @@
 """Trains what a config describes: ``python -m jaxhw.main --config=configs/vit.py --workdir=runs/vit``.
 
 Flags: ``--config=FILE[:variant]``, ``--workdir=DIR``, ``--config.key=value`` for any key. The same command again
-continues a run that was stopped. Exit codes: 0 finished or stopped on request, 2 bad input or a run that failed:
-weights that are not finite, features that collapsed.
+continues a run that was stopped.
+
+Several processes share a run where SLURM, Open MPI, Kubernetes or a Cloud TPU has started them, or with
+``--coordinator=HOST:PORT`` (where process 0 listens), ``--processes=N`` and ``--process=I`` (this one, from 0).
+
+Exit codes: 0 finished or stopped on request; 2 bad input or a run that failed: weights that are not finite, features
+that collapsed; 75 another process of the run is lost: the same commands continue it.
 """
 
 import logging
@@ -24,20 +29,20 @@ def run(argv: Sequence[str]) -> None:
     import jax
 
     from jaxhw import config as configs
-    from jaxhw import files, joining, task, train
+    from jaxhw import files, job, joining, task, train
     from jaxhw import mesh as meshes
 
     set_up()
-    config, rest = configs.parse(argv, "task", workdir="")
+    config, rest = configs.parse(argv, "task", workdir="", **job.FLAGS)
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the run goes with --workdir=DIR")
-    workdir = files.path(rest["workdir"])
-    joining.start_up()
-    mesh = meshes.of_config(config)
-    meshes.check_batch_size(config.batch_size, mesh)
-    results = train.run(task.make(config, mesh), config, mesh, workdir)
-    if results and jax.process_index() == 0:
-        print(summary(results, workdir))
+    workdir = files.path(rest.pop("workdir"))
+    with joining.joined(job.find(rest)):
+        mesh = meshes.of_config(config)
+        meshes.check_batch_size(config.batch_size, mesh)
+        results = train.run(task.make(config, mesh), config, mesh, workdir)
+        if results and jax.process_index() == 0:
+            print(summary(results, workdir))
     if results.get("collapsed"):
         raise UserError(f"{workdir} has collapsed: its features or projections are nearly the same for all images")
 

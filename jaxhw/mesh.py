@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -151,6 +152,14 @@ def summed(local: Callable[..., PyTree], mesh: Mesh, shared: PyTree, *rows: PyTr
     everywhere, by_rows = PartitionSpec(), PartitionSpec("data")
     specs = (everywhere, *(by_rows for _ in rows))
     return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=everywhere)(shared, *rows)
+
+
+def make_any_process(mesh: Mesh) -> Callable[[bool], jax.Array | bool]:
+    """`any_process` for use in a loop: (flag) -> what need not be waited for, since it is still on the devices."""
+    if jax.process_count() == 1:
+        return lambda flag: flag
+    rows, any_row = sum(d.process_index == jax.process_index() for d in mesh.devices.flat), jax.jit(jnp.any)
+    return lambda flag: any_row(put_rows(np.full(rows, flag), mesh))
 
 
 def any_process(flag: bool) -> bool:

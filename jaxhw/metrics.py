@@ -51,7 +51,7 @@ class Silent:
     """The writer of every process but the first."""
 
     elapsed = 0.0
-    evaluated = True  # a stop cuts no evaluation short that several processes share
+    evaluated = True  # the first process knows
 
     def write(self, step: int, seconds: float, numbers: dict[str, float]) -> None:
         pass

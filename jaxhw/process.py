@@ -6,7 +6,7 @@ import platform
 import signal
 import sys
 
-import jax
+from jaxhw import mesh as meshes
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
@@ -33,9 +33,9 @@ _requests: list["StopRequest"] = []  # those that are listening
 def check_stop() -> None:
     """Raises `Stopped` if the process has been asked to stop; to be called between the parts of a long evaluation.
 
-    Does nothing where several processes share the run: they agree on a stop where all of them meet.
+    Where several processes share the run all of them must call it: one that is asked stops all.
     """
-    if stop_asked() and jax.process_count() == 1:
+    if meshes.any_process(stop_asked()):
         raise Stopped
 
 
@@ -45,7 +45,9 @@ def stop_asked() -> bool:
 
 
 class StopRequest:
-    """Remembers SIGTERM, Ctrl-C and a closed terminal, so that the loop can end between two steps.
+    """Remembers SIGTERM, Ctrl-C, a closed terminal and SIGUSR1, so that the loop can end between two steps.
+
+    SIGUSR1 is what Open MPI passes on to the processes of a job.
 
     A second Ctrl-C ends at once. Under ``nohup`` a closed terminal ends nothing.
 
@@ -59,7 +61,7 @@ class StopRequest:
     def __enter__(self):
         self._old = {}
         _requests.append(self)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue
             with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals

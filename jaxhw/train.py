@@ -147,13 +147,15 @@ class _Loop:
         self.checkpoint_every = self.config.checkpoint_every or epoch
         self.finite = jax.jit(self.task.finite)
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
+        self.any_process = meshes.make_any_process(self.mesh)
+        self.stopping = False  # whether all processes know by now that one of them has been asked to stop
         self.unevaluated = False  # whether a stop has cut an evaluation short, which the next start does again
 
     def run(self, state: TrainState, first: int) -> TrainState:
         step = make_step(self.task, self.config, self.mesh)
-        running: deque[jax.Array] = deque()
+        running: deque[tuple[jax.Array, jax.Array | bool]] = deque()
         self.logged_at, self.logged_step = time.perf_counter(), first
-        if first and self._due(first, self.eval_every) and not self.writer.evaluated:
+        if first and self._due(first, self.eval_every) and meshes.any_process(not self.writer.evaluated):
             self._evaluate(state, first)  # it was cut short
             if self.unevaluated:
                 return state
@@ -166,15 +168,17 @@ class _Loop:
                 state, loss = step(state, batch)
                 # The host may run ahead by two steps, not by the whole epoch; and it waits for the first one, whose
                 # compilation belongs to no log's throughput.
-                running.append(loss)
+                running.append((loss, self.any_process(self.stop.asked)))
                 if len(running) > 2:
-                    running.popleft().block_until_ready()
+                    past, asked = running.popleft()
+                    past.block_until_ready()
+                    self.stopping |= bool(asked)
                 if done == first + 1:
                     loss.block_until_ready()
                 for observer in self.observers:
                     observer.after_step(done, lambda state=state: jax.tree.map(jnp.copy, state.variables))
                 state = self._after(state, done)
-                if self._stops(done):
+                if self._stops():
                     self._save(state, done)
                     break
         return state
@@ -205,11 +209,9 @@ class _Loop:
             self._save(state, done)
         return state
 
-    def _stops(self, done: int) -> bool:
-        """Whether to stop now; several processes agree on it only where all of them meet, at every log."""
-        if jax.process_count() == 1:
-            return self.stop.asked
-        return self._due(done, self.config.log_every) and meshes.any_process(self.stop.asked)
+    def _stops(self) -> bool:
+        """Whether to stop now: at once, or where several processes share the run, when all of them know."""
+        return self.stopping or (jax.process_count() == 1 and self.stop.asked)
 
     def _due(self, done: int, every: int) -> bool:
         return done % every == 0 or done == self.task.steps
@@ -234,7 +236,7 @@ class _Loop:
         try:
             numbers = self.task.evaluate(state.variables, done)
         except Stopped:
-            self.unevaluated = True
+            self.unevaluated = self.stopping = True
             return
         self._write(done, numbers)
         for observer in self.observers:

@@ -1,4 +1,4 @@
-"""What is wrong with the variables that join processes is one line, before JAX's runtime ends the process."""
+"""Processes that wait for each other say so, and what goes wrong with that is one line."""
 
 import socket
 import time
@@ -6,45 +6,50 @@ import time
 import pytest
 
 from jaxhw import joining
-from jaxhw.__main__ import main
 from jaxhw.errors import UserError
+from jaxhw.job import Job
+from tests import processes
+from tests.ports import free_port
 
 
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"ADDRESS": "nonsense"}, "JAX_COORDINATOR_ADDRESS=nonsense must be HOST:PORT"),
-        ({"ADDRESS": "a b:1"}, "must be HOST:PORT"),
-        ({"ADDRESS": "host:123", "COUNT": "x"}, "JAX_NUM_PROCESSES=x must be a whole number of at least 1"),
-        ({"ADDRESS": "host:123", "INDEX": "-1"}, "JAX_PROCESS_ID=-1 must be a whole number of at least 0"),
-        ({"ADDRESS": "host:123", "COUNT": "2", "INDEX": "5"}, "JAX_PROCESS_ID=5 must be below JAX_NUM_PROCESSES=2"),
-    ],
-)
-def test_variables_that_make_no_sense(monkeypatch, variables, message):
-    for name, value in variables.items():
-        monkeypatch.setenv(getattr(joining, name), value)
-    with pytest.raises(UserError) as error:
-        joining.start_up()
-    assert message in str(error.value) and "\n" not in str(error.value)
+def join(job, patience):
+    with joining.joined(job, patience):
+        raise AssertionError("joined nobody")
 
 
-def test_no_coordinator_is_one_line_within_the_time_that_was_said(monkeypatch, capsys):
-    with socket.socket() as free:  # a port that nobody listens at
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in (("ADDRESS", f"127.0.0.1:{port}"), ("COUNT", "2"), ("INDEX", "1")):
-        monkeypatch.setenv(getattr(joining, name), value)
-    began = time.monotonic()
+def test_no_coordinator_is_one_line_within_the_time_that_was_said(capsys):
+    port, began = free_port(), time.monotonic()
     with pytest.raises(UserError, match=rf"process 1 of 2 found no coordinator at 127.0.0.1:{port} in 1 s \(.*refused"):
-        joining.start_up(patience=1.0)
+        join(Job("127.0.0.1", port, 2, 1), patience=1.0)
     assert time.monotonic() - began < 10
     told = capsys.readouterr().err
     assert told == f"process 1 of 2: waiting up to 1 s for the coordinator at 127.0.0.1:{port}\n"
 
 
-def test_commands_of_one_process_say_so(monkeypatch, capsys):
-    monkeypatch.setenv(joining.ADDRESS, "host:123")
-    for command, config in (("sweep", "sweep_vit"), ("study", "study_size")):
-        assert main([command, f"--config=configs/{config}.py", "--workdir=runs/none"]) == 2
-        told = capsys.readouterr().err
-        assert told == f"error: jaxhw {command} runs in one process: unset JAX_COORDINATOR_ADDRESS\n"
+def test_a_taken_port_is_one_line():
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"process 0 of 2 cannot listen at port {port} \(Address already in use\)"):
+            join(Job("127.0.0.1", port, 2, 0), patience=1.0)
+
+
+ALONE = """
+import sys
+from jaxhw import errors, joining
+from jaxhw.job import Job
+def main():
+    with joining.joined(Job("127.0.0.1", {port}, 2, 0), patience=3.0):
+        pass
+sys.exit(errors.exit_code(main))
+"""
+
+
+def test_a_coordinator_to_whom_nobody_comes_ends_with_one_line():
+    port = free_port()
+    process = processes.start(["-c", ALONE.format(port=port)], 1)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2, told.decode()
+    assert told.decode().splitlines() == [
+        f"process 0 of 2: waiting up to 3 s for the others at 127.0.0.1:{port}",
+        f"error: process 0 of 2: not all of the 2 came to 127.0.0.1:{port} in 3 s",
+    ]

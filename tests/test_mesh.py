@@ -14,12 +14,12 @@ from tests import processes
 RUN = """
 import jax
 from pathlib import Path
-from jaxhw import joining, mesh as meshes, train
+from jaxhw import job, joining, mesh as meshes, train
 from tests.toy import Toy, toy_config
-joining.start_up()
-config, mesh = toy_config(), meshes.make_mesh()
-assert mesh.size == 2 and len(jax.local_devices()) == 2 // jax.process_count()
-train.run(Toy(config, mesh), config, mesh, Path({workdir!r}))
+with joining.joined(job.find()):
+    config, mesh = toy_config(), meshes.make_mesh()
+    assert mesh.size == 2 and len(jax.local_devices()) == 2 // jax.process_count()
+    train.run(Toy(config, mesh), config, mesh, Path({workdir!r}))
 """
 
 

@@ -10,7 +10,7 @@ jaxhw study --config=configs/study_size.py --workdir=runs/size --only="* 1 of 16
 import argparse
 
 from jaxhw import config as configs
-from jaxhw import files, joining, study
+from jaxhw import files, job, study
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     config, rest = configs.parse(args.flags, "bases", workdir="", only="*")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the study goes with --workdir=DIR")
-    joining.one_process("jaxhw study")
+    job.one_process("jaxhw study")
     set_up()
     workdir = files.path(rest["workdir"])
     if not study.run(config, workdir, rest["only"]):

@@ -6,7 +6,7 @@ jaxhw sweep --config=configs/sweep_vit.py --workdir=runs/sweep
 import argparse
 
 from jaxhw import config as configs
-from jaxhw import files, joining, sweep
+from jaxhw import files, job, sweep
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.main import set_up
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     config, rest = configs.parse(args.flags, "space", workdir="")
     if not rest["workdir"]:
         raise UserError("no workdir given; choose where the sweep goes with --workdir=DIR")
-    joining.one_process("jaxhw sweep")
+    job.one_process("jaxhw sweep")
     set_up()
     mesh = meshes.of_config(config.run)
     if not sweep.run(config, mesh, files.path(rest["workdir"])):

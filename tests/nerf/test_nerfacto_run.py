@@ -102,12 +102,12 @@ def test_bad_options_are_one_line(changes, message):
 
 TWO = """
 from pathlib import Path
-from jaxhw import joining, mesh as meshes, train
+from jaxhw import job, joining, mesh as meshes, train
 from jaxhw.nerf.task import Nerf
 from tests.nerf.test_nerfacto_run import tiny
-joining.start_up()
-mesh, config = meshes.make_mesh(), tiny()
-train.run(Nerf(config, mesh), config, mesh, Path({workdir!r}))
+with joining.joined(job.find()):
+    mesh, config = meshes.make_mesh(), tiny()
+    train.run(Nerf(config, mesh), config, mesh, Path({workdir!r}))
 """
 
 

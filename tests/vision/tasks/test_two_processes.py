@@ -8,18 +8,19 @@ from tests import processes
 
 RUN = """
 from pathlib import Path
-from jaxhw import joining, mesh as meshes, task, train
+from jaxhw import job, joining, mesh as meshes, task, train
 from jaxhw.vision.tasks import classify, linear, pretrain
-joining.start_up()
-mesh, there = meshes.make_mesh(), Path({workdir!r})
-for config in (pretrain.default_config("byol", "vit"), linear.default_config("vit"), classify.default_config("vit")):
-    config.update({{"batch_size": 64, "steps": 6, "eval_every": 3, "checkpoint_every": 3, "normalise": "none"}})
-    config.model.update({{"patch": 4, "width": 16, "depth": 1, "heads": 2, "head_dim": 8, "mlp": 16}})
-    if config.task == "pretrain":
-        config.update({{"knn_k": 5, "method": {{"hidden": 16, "dim": 8}}}})
-    else:
-        config.init_from = str(there / "pretrain")
-    train.run(task.make(config, mesh), config, mesh, there / config.task)
+with joining.joined(job.find()):
+    mesh, there = meshes.make_mesh(), Path({workdir!r})
+    kinds = (pretrain.default_config("byol", "vit"), linear.default_config("vit"), classify.default_config("vit"))
+    for config in kinds:
+        config.update({{"batch_size": 64, "steps": 6, "eval_every": 3, "checkpoint_every": 3, "normalise": "none"}})
+        config.model.update({{"patch": 4, "width": 16, "depth": 1, "heads": 2, "head_dim": 8, "mlp": 16}})
+        if config.task == "pretrain":
+            config.update({{"knn_k": 5, "method": {{"hidden": 16, "dim": 8}}}})
+        else:
+            config.init_from = str(there / "pretrain")
+        train.run(task.make(config, mesh), config, mesh, there / config.task)
 """
 
 

@@ -1,0 +1,34 @@
+"""Open MPI's own mpirun starts two processes, one is killed, both are stopped: they continue to the same weights."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests import processes
+from tests.launch import launched
+
+pytestmark = [pytest.mark.slow, launched.needs("mpirun")]
+MPI = [str(launched.LAUNCH / "mpi.sh"), "2"]
+
+
+def start(workdir):
+    command = [*MPI, *launched.toy(workdir)]
+    return subprocess.Popen(command, env=launched.ENVIRONMENT, cwd=processes.ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_run_under_mpirun_survives_a_kill_and_a_stop(tmp_path):
+    workdir = tmp_path / "run"
+    run = start(workdir)
+    launched.wait_for(lambda: launched.saved(workdir) >= 20)
+    os.kill(launched.ranks(workdir, "OMPI_COMM_WORLD_RANK")[1], signal.SIGKILL)
+    launched.wait_for(lambda: not launched.ranks(workdir, "OMPI_COMM_WORLD_RANK"))
+    before = launched.saved(workdir)
+    launched.wait_for(lambda: launched.saved(workdir) > before)  # started again
+    run.send_signal(signal.SIGTERM)
+    _, told = run.communicate(timeout=120)
+    assert "a process was lost; all start again" in told and "process 1 of 2: all are there" in told
+    assert not (workdir / "results.json").exists() and launched.saved(workdir) < 160
+    _, told = start(workdir).communicate(timeout=120)
+    launched.assert_same(workdir, launched.undisturbed(tmp_path / "undisturbed"))
