@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,20 @@ def ranks(workdir: Path, variable: str) -> dict[int, int]:
                 if variable in variables:
                     found[int(variables[variable])] = int(folder.name)
     return found
+
+
+def kill(workdir: Path, variable: str, index: int) -> dict[int, int]:
+    """Kills one of a run's two processes; gives those that there were."""
+    before = ranks(workdir, variable)
+    os.kill(before[index], signal.SIGKILL)
+    return before
+
+
+def wait_for_others(workdir: Path, variable: str, before: dict[int, int]) -> None:
+    """Returns when both processes have been started anew."""
+    wait_for(
+        lambda: (now := ranks(workdir, variable)).keys() == {0, 1} and not set(now.values()) & set(before.values())
+    )
 
 
 def undisturbed(workdir: Path, steps: int = 160) -> Path:

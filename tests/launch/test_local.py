@@ -1,9 +1,7 @@
 """launch/local.sh: processes that are killed at random moments, during checkpoints too, learn the same to the bit."""
 
-import os
 import random
 import re
-import signal
 import subprocess
 import time
 
@@ -25,7 +23,7 @@ def start(workdir, **variables):
 def kill_in_a_checkpoint(workdir, index):
     """Kills a process while a checkpoint is being written."""
     launched.wait_for(lambda: list((workdir / "checkpoints").glob("*tmp*")))
-    os.kill(launched.ranks(workdir, "JAX_PROCESS_ID")[index], signal.SIGKILL)
+    return launched.kill(workdir, "JAX_PROCESS_ID", index)
 
 
 def kill_at_random(workdir, index, chance):
@@ -33,7 +31,7 @@ def kill_at_random(workdir, index, chance):
     before = launched.saved(workdir)
     launched.wait_for(lambda: launched.saved(workdir) > before)
     time.sleep(2 * chance.random())
-    os.kill(launched.ranks(workdir, "JAX_PROCESS_ID")[index], signal.SIGKILL)
+    return launched.kill(workdir, "JAX_PROCESS_ID", index)
 
 
 def test_random_kills_leave_no_trace_in_the_weights(tmp_path):
@@ -41,11 +39,10 @@ def test_random_kills_leave_no_trace_in_the_weights(tmp_path):
     run = start(workdir)
     for kill in range(KILLS):
         if kill % 2:
-            kill_in_a_checkpoint(workdir, kill // 2 % 2)
+            killed = kill_in_a_checkpoint(workdir, kill // 2 % 2)
         else:
-            kill_at_random(workdir, kill // 2 % 2, chance)
-        launched.wait_for(lambda: not launched.ranks(workdir, "JAX_PROCESS_ID"))  # all have ended
-        launched.wait_for(lambda: len(launched.ranks(workdir, "JAX_PROCESS_ID")) == 2)  # and started again
+            killed = kill_at_random(workdir, kill // 2 % 2, chance)
+        launched.wait_for_others(workdir, "JAX_PROCESS_ID", killed)
     _, told = run.communicate(timeout=300)
     assert run.returncode == 0 and len(re.findall("all start again", told)) == KILLS, told[-3000:]
     launched.assert_same(workdir, launched.undisturbed(tmp_path / "undisturbed", STEPS))

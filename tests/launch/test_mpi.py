@@ -1,6 +1,5 @@
 """Open MPI's own mpirun starts two processes, one is killed, both are stopped: they continue to the same weights."""
 
-import os
 import signal
 import subprocess
 
@@ -22,10 +21,10 @@ def test_a_run_under_mpirun_survives_a_kill_and_a_stop(tmp_path):
     workdir = tmp_path / "run"
     run = start(workdir)
     launched.wait_for(lambda: launched.saved(workdir) >= 20)
-    os.kill(launched.ranks(workdir, "OMPI_COMM_WORLD_RANK")[1], signal.SIGKILL)
-    launched.wait_for(lambda: not launched.ranks(workdir, "OMPI_COMM_WORLD_RANK"))
+    killed = launched.kill(workdir, "OMPI_COMM_WORLD_RANK", 1)
+    launched.wait_for_others(workdir, "OMPI_COMM_WORLD_RANK", killed)
     before = launched.saved(workdir)
-    launched.wait_for(lambda: launched.saved(workdir) > before)  # started again
+    launched.wait_for(lambda: launched.saved(workdir) > before)
     run.send_signal(signal.SIGTERM)
     _, told = run.communicate(timeout=120)
     assert "a process was lost; all start again" in told and "process 1 of 2: all are there" in told

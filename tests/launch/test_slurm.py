@@ -1,7 +1,5 @@
 """A real SLURM on this machine runs launch/slurm.sbatch, preempts it, and it continues to the same weights."""
 
-import os
-import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -69,7 +67,7 @@ def test_a_job_whose_process_is_killed_requeues_itself(slurm, tmp_path):
     workdir = tmp_path / "run"
     job = submit(slurm, tmp_path, "launch/slurm.sbatch", *launched.toy(workdir))
     launched.wait_for(lambda: launched.saved(workdir) >= 20)
-    os.kill(launched.ranks(workdir, "SLURM_PROCID")[1], signal.SIGKILL)
+    launched.kill(workdir, "SLURM_PROCID", 1)
     assert "Restarts=1" in launched.wait_for(lambda: finished(job, slurm))
     assert "process 1 on " in (tmp_path / "job.out").read_text()
     launched.assert_same(workdir, launched.undisturbed(tmp_path / "undisturbed"))
