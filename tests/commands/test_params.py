@@ -34,7 +34,9 @@ def test_a_config_for_another_command_is_one_line(capsys, command, config, use):
 
 @pytest.mark.parametrize("config", ["sweep_vit", "study_size"])
 def test_several_processes_do_not_share_a_search_or_a_study(capsys, monkeypatch, tmp_path, config):
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1234")
+    said = {"JAX_COORDINATOR_ADDRESS": "localhost:1234", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
+    for variable, value in said.items():
+        monkeypatch.setenv(variable, value)
     command = config.partition("_")[0]
     assert cli.main([command, f"--config=configs/{config}.py", f"--workdir={tmp_path / 'x'}"]) == 2
     errors = capsys.readouterr().err
