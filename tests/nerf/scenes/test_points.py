@@ -124,11 +124,11 @@ def test_statistics_take_a_part_of_many_points():
     assert len(sparse.thinned(points[:7])) == 7 and not len(sparse.thinned(points[:0]))
 
 
-def test_a_workdir_keeps_what_near_is_from_and_no_points(tmp_path):
+def test_a_workdir_keeps_what_near_is_from_and_the_points(tmp_path):
     scene = load(colmap(tmp_path, cloud()))
     saved.write(scene, tmp_path / "scene.json")
     again = saved.read(tmp_path / "scene.json")
-    assert (again.near, again.near_from, len(again.points)) == (scene.near, "points", 0)
+    assert (again.near, again.near_from, len(again.points)) == (scene.near, "points", len(scene.points))
     text = (tmp_path / "scene.json").read_text()
     (tmp_path / "scene.json").write_text(text.replace(', "near_from": "points"', ""))
     assert saved.read(tmp_path / "scene.json").near_from == "format"  # a run from before takes its near as it was
