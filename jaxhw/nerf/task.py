@@ -231,12 +231,16 @@ def _check(config: ConfigDict) -> None:
     if config.dtype != "float32":
         raise UserError(f"config.dtype={config.dtype!r}: scenes are learnt in float32")
     require("config.background", config.background, one_of(*BACKGROUNDS), kind=str)
-    require("config.viewer_share", config.viewer_share, between(0, 1))
-    require("config.viewer_port", config.viewer_port, at_least(1), below(2**16), kind=int)
-    if config.viewer:
-        if jax.process_count() > 1:
-            raise UserError("config.viewer=True: several processes train this run, and one viewer cannot stop them all")
-        serving.Address(port=config.viewer_port).check_free("--config.viewer_port")
+    if config.get("viewer"):  # which older runs say nothing of
+        _check_viewer(config)
     every, all_every = config.eval_every, config.eval_all_every
     if all_every and (not every or all_every % every):
         raise UserError(f"config.eval_all_every={all_every} must be a multiple of eval_every, which is {every}")
+
+
+def _check_viewer(config: ConfigDict) -> None:
+    require("config.viewer_share", config.viewer_share, between(0, 1))
+    require("config.viewer_port", config.viewer_port, at_least(1), below(2**16), kind=int)
+    if jax.process_count() > 1:
+        raise UserError("config.viewer=True: several processes train this run, and one viewer cannot stop them all")
+    serving.Address(port=config.viewer_port).check_free("--config.viewer_port")

@@ -134,7 +134,7 @@ def test_the_port_is_looked_at_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_shares_that_cannot_be(share):
     with pytest.raises(UserError, match=r"config\.viewer_share="):
-        Nerf(short(viewer_share=share), meshes.make_mesh(1))
+        Nerf(short(viewer=True, viewer_share=share), meshes.make_mesh(1))
 
 
 def test_a_run_goes_on_with_another_viewer(tmp_path):
