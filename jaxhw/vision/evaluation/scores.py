@@ -1,6 +1,7 @@
 """Accuracy on exactly every image of a split: top-1, top-5, per class, confusion matrix."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +70,7 @@ class Evaluator:
 
     def __call__(self, variables: PyTree, dataset: Dataset) -> Scores:
         """The scores of exactly every image: those that fill the last batch up are masked."""
-        rows, sums = meshes.my_rows(self.batch_size), meshes.put_replicated(self._zero, self.mesh)
+        rows, sums = meshes.my_rows(self.batch_size), self._start
         for indices, mask in loader.padded_batches(len(dataset.labels), self.batch_size):
             check_stop()
             batch = _batch(dataset, indices[rows], mask[rows])
@@ -77,6 +78,11 @@ class Evaluator:
         # Only now do the sums leave the device: no batch waits for the host.
         sums = jax.device_get(sums)
         return Scores(sums["confusion"].astype(np.int64), int(sums["top5"]), float(sums["loss"]))
+
+    @functools.cached_property
+    def _start(self) -> PyTree:
+        """Zeros on the mesh, as the sums are that follow them: one program adds to both."""
+        return meshes.on_mesh(lambda: jax.tree.map(jnp.asarray, self._zero), self.mesh)
 
     def program(self, variables: PyTree, dataset: Dataset) -> Program:
         """What is computed of each batch of a data set."""
