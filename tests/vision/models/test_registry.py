@@ -30,7 +30,7 @@ def test_parameter_counts_of_torchvision_and_vit_pytorch(config, classes, expect
 
 def test_options_are_the_defaults_and_create_takes_them():
     defaults = {"head": "linear", "stem": "torchvision", "width": 64, "zero_init_residual": False, "norm_groups": 1}
-    assert registry.options("resnet18") == defaults
+    assert registry.options("resnet18") == defaults | {"activations": "auto"}
     assert registry.options("vit")["depth"] == 25
     for name in registry.MODELS:
         assert registry.create({"name": name, **registry.options(name)}, 10, 32) == registry.create(
