@@ -188,8 +188,9 @@ class ViT(nn.Module):
             remat = "none" if jax.default_backend() == "cpu" else "cheap"
         if train and remat == "none":
             *layers_before, last = unstacked(stacked, self.depth)
+            traced = jax.jit(body)  # once, not for each of them
             for layer in layers_before:
-                x, _ = body(x, layer)
+                x, _ = traced(x, layer)
         else:
             layers_before, last = jax.tree.map(lambda a: a[:-1], stacked), jax.tree.map(lambda a: a[-1], stacked)
             x, _ = lax.scan(jax.checkpoint(body, policy=POLICIES.get(remat)), x, layers_before)
