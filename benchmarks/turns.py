@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -85,10 +86,12 @@ def take_turns(workers: list[Worker], steps: int, rounds: int) -> list[Worker]:
 def processor() -> str:
     """The machine, for the table's caption."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
-    )
-    return f"{names[0].split(':')[1].strip()}, {len(names)} cores" if names else platform.processor()
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    names = [line for line in text.splitlines() if line.startswith("model name")]
+    if not names:
+        return platform.processor()
+    bf16 = "with" if re.search(r"\b(avx512_bf16|amx_bf16)\b", text) else "without"
+    return f"{names[0].split(':')[1].strip()}, {len(names)} cores {bf16} bf16 instructions"
 
 
 def answer(make: Callable[[str, str, bool], tuple[Callable[[int], None], dict]]) -> None:

@@ -1,6 +1,6 @@
 """Images a second of one training step (forward, loss, backward, Adam): jaxhw against PyTorch on the same CPU.
 
-    python benchmarks/vision_step.py [--quick] [--torch-python PATH]
+    python benchmarks/vision_step.py [--only=vit|resnet18] [--quick] [--torch-python PATH]
 
 PyTorch, torchvision and vit-pytorch come from the `bench` extra, or from another interpreter. Every variant runs in a
 worker process of its own, and the workers take turns, so that a busy machine slows all of them alike.
@@ -115,6 +115,7 @@ def table(name: str, workers: list[turns.Worker]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=WORKLOADS, help="one of the two models")
     parser.add_argument("--quick", action="store_true", help="PyTorch eager and bf16 only, 5 rounds instead of 15")
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has PyTorch")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
@@ -122,7 +123,7 @@ def main() -> None:
     if args.work:
         return work(*args.work)
     print(f"{turns.processor()}; medians of alternating rounds\n")
-    for name in WORKLOADS:
+    for name in [args.only] if args.only else WORKLOADS:
         variants, rounds = (("eager", "bf16"), 5) if args.quick else (TORCH, 15)
         print(table(name, measure(name, args.torch_python, variants, rounds)), end="\n\n", flush=True)
 

@@ -53,7 +53,7 @@ def test_the_vit_has_the_operations_of_its_layers():
     block = tokens * width * (4 * inner + 2 * mlp) + 2 * tokens * tokens * inner
     spared = (tokens - 1) * width * (2 * inner + 2 * mlp) + 2 * (tokens - 1) * tokens * inner  # only the class token
     expected = depth * block - spared + 64 * 48 * width + width * 100
-    count = cost.flops(lambda v, x: model.apply(v, x, train=False), shapes, image)
+    count = cost.flops(lambda v, x: model.apply(v, x, train=False), shapes, image, platform="cuda")
     assert count / 2 == pytest.approx(expected, rel=0.001)
 
 

@@ -42,10 +42,9 @@ class Lowered:
 
 def for_accelerator(config: ConfigDict) -> ConfigDict:
     """The config as an accelerator takes it: what "auto" depends on is looked at here, on a CPU."""
-    model = config.get("model", {})
-    if config.dtype == "bfloat16" and model.get("activations") == "auto":
-        return configs.changed(config, {"model.activations": "bfloat16"})
-    return config
+    chosen = {"activations": config.dtype, "remat": "cheap"}
+    auto = {name for name in chosen if config.get("model", {}).get(name) == "auto"}
+    return configs.changed(config, {f"model.{name}": chosen[name] for name in auto}) if auto else config
 
 
 def lower(config: ConfigDict, mesh: Mesh, name: str) -> Lowered:

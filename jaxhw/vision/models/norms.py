@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax.linen import initializers as init
 from jax import lax
 
-from jaxhw.vision.models.layers import wide
+from jaxhw.vision.models.layers import column_sums, row_sums, wide
 
 Array = jax.Array
 
@@ -60,12 +60,32 @@ def _batch_norm_bwd(
 batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(x: Array, scale: Array, bias: Array, epsilon: float = 1e-5) -> Array:
     """Layer normalisation (Ba et al. 2016) over the last axis, with PyTorch's epsilon."""
-    exact = wide(x)
-    mean = jnp.mean(exact, -1, keepdims=True)
-    var = jnp.mean(jnp.square(exact - mean), -1, keepdims=True)
-    return ((exact - mean) * lax.rsqrt(var + epsilon) * scale + bias).astype(x.dtype)
+    return _layer_norm_fwd(x, scale, bias, epsilon)[0]
+
+
+def _layer_norm_fwd(
+    x: Array, scale: Array, bias: Array, epsilon: float
+) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+    exact, share = wide(x), jnp.full(x.shape[-1], 1 / x.shape[-1])
+    mean = row_sums(exact, share)
+    inverse = lax.rsqrt(row_sums(jnp.square(exact - mean), share) + epsilon)
+    return ((exact - mean) * inverse * scale + bias).astype(x.dtype), (x, scale, mean, inverse)
+
+
+def _layer_norm_bwd(epsilon: float, saved: tuple[Array, Array, Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    x, scale, mean, inverse = saved
+    dy, normal = wide(dy), (wide(x) - mean) * inverse
+    product = dy * normal
+    # What of dy would only move a token's mean or its variance has no effect on the output: it is taken away.
+    share = scale / scale.size
+    dx = (dy * scale - row_sums(dy, share) - normal * row_sums(product, share)) * inverse
+    return dx.astype(x.dtype), column_sums(product), column_sums(dy)
+
+
+layer_norm.defvjp(_layer_norm_fwd, _layer_norm_bwd)
 
 
 class LayerNorm(nn.Module):

@@ -4,6 +4,8 @@ Shapes: images [b, h, w, c]; tokens x [b, n, d], n of them (patches, and the cla
 q, k and v are queries, keys and values, [b, heads, n, head_dim].
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,13 +21,18 @@ from jaxhw.vision.models.norms import LayerNorm
 
 Array = jax.Array
 Params = dict[str, Array]
+PyTree = Any
 POOLS = ("cls", "mean")
 # timm embeds patches without LayerNorm, projects q, k and v with a bias and has LayerNorms of a smaller epsilon
 STYLES = ("vit-pytorch", "timm")
 EPSILON = {"vit-pytorch": 1e-5, "timm": 1e-6}
-# Rematerialisation: what the backward pass of a block keeps are the results of matrix products. LayerNorm, softmax's
-# shift and GELU are computed again, which costs less than writing them to memory and reading them back.
-SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden")
+# Rematerialisation: what the backward pass of a block computes again. "cheap" is what costs less than writing it to
+# memory and reading it back (LayerNorm, GELU, residual sums), "all" is the whole block.
+POLICIES = {
+    "cheap": jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden"),
+    "all": jax.checkpoint_policies.nothing_saveable,
+}
+REMAT = ("auto", "none", *POLICIES)
 _PROBABILITY = at_least(0), below(1)
 
 
@@ -51,33 +58,42 @@ class Block(nn.Module):
 
         # The attention branch: its output, projected back to the width, is added to the tokens that are asked for.
         y = self.attend(LayerNorm(epsilon, name="norm1")(x), queries, keys[5])
-        y = drop(Linear(width, dtype=self.dtype, name="to_out")(y), self.dropout, keys[0])
+        y = drop(Linear(width, dtype=self.dtype, out=x.dtype, name="to_out")(y), self.dropout, keys[0])
         x = x[:, :queries] + drop(y, drop_path, keys[1], per_image=True)
         x = checkpoint_name(x, "middle")
 
         # The MLP branch.
         y = Linear(self.mlp, dtype=self.dtype, name="fc1")(LayerNorm(epsilon, name="norm2")(x))
         y = checkpoint_name(y, "hidden")
-        y = drop(nn.gelu(y, approximate=False), self.dropout, keys[2])
+        y = drop(gelu(y), self.dropout, keys[2])
         y = drop(Linear(width, dtype=self.dtype, name="fc2")(y), self.dropout, keys[3])
         return x + drop(y, drop_path, keys[4], per_image=True)
 
     def attend(self, x: Array, queries: int, key: Array | None) -> Array:
         """Multi-head self-attention of the first `queries` tokens to all: [b, n, d] -> [b, queries, heads head_dim]."""
-        b, _, d = x.shape
+        b, n, d = x.shape
         inner = self.heads * self.head_dim
-        # one parameter like vit-pytorch's, but three products: the gradient of slicing one product pads its parts
         w = self.param("to_qkv", torch_linear_init, (d, 3, inner))
         bias = self.param("to_qkv_bias", init.zeros, (3, inner)) if self.style == "timm" else None
 
-        def project(i: int, x: Array) -> Array:
-            y = layers.matmul(x, w[:, i], self.dtype)
-            y = (y if bias is None else y + bias[i].astype(y.dtype)).reshape(b, -1, self.heads, self.head_dim)
-            return checkpoint_name(y.transpose(0, 2, 1, 3), "qkv")
+        def project(x: Array, first: int, count: int) -> list[Array]:
+            """Some of queries (number 0), keys and values by one product: [b, heads, tokens, head_dim] each."""
+            y = layers.matmul(x, w[:, first : first + count].reshape(d, -1), self.dtype)
+            if bias is not None:
+                y = layers.add_bias(y, bias[first : first + count].reshape(-1))
+            # `split`, because the gradient of slices pads each of them with zeros
+            parts = (p.reshape(b, -1, self.heads, self.head_dim) for p in lax.split(y, (inner,) * count, axis=2))
+            return [checkpoint_name(p.transpose(0, 2, 1, 3).astype(self.dtype), "qkv") for p in parts]
 
-        q, k, v = project(0, x[:, :queries]), project(1, x), project(2, x)
-        y = layers.attention(q, k, v, self.dtype, lambda weights: drop(weights, self.dropout, key))
+        q, k, v = project(x, 0, 3) if queries == n else (*project(x[:, :queries], 0, 1), *project(x, 1, 2))
+        y = layers.attention(q, k, v, lambda weights: drop(weights, self.dropout, key))
         return checkpoint_name(y.transpose(0, 2, 1, 3).reshape(b, queries, inner), "attended")
+
+
+@jax.checkpoint  # its derivative is computed again, not kept
+def gelu(x: Array) -> Array:
+    """Exact GELU, x Phi(x)."""
+    return nn.gelu(x, approximate=False)
 
 
 def drop(x: Array, rate: Array | float, key: Array | None, per_image: bool = False) -> Array:
@@ -117,6 +133,7 @@ class ViT(nn.Module):
     style: str = option("vit-pytorch", "whose architecture, in detail", one_of(*STYLES))
     dtype: jnp.dtype = jnp.float32
     activations: str = option("auto", "their type; auto: dtype, but float32 on CPUs", one_of(*layers.ACTIVATIONS))
+    remat: str = option("auto", "what gradients compute again; auto: none on CPUs, else cheap", one_of(*REMAT))
 
     def setup(self) -> None:
         tokens = (self.image_size // self.patch) ** 2
@@ -152,10 +169,10 @@ class ViT(nn.Module):
         key = self.make_rng("dropout") if random else None
         # Position embedding: attention itself does not know where a token lies.
         x = drop(x + self.pos_embedding.astype(kind), self.emb_dropout, key)
-        x = self.norm(layers.wide(self.transform(x, key)))
+        x = self.norm(layers.wide(self.transform(x, key, train)))
         return x[:, 0] if self.pool == "cls" else jnp.mean(x, 1)
 
-    def transform(self, x: Array, key: Array | None) -> Array:
+    def transform(self, x: Array, key: Array | None, train: bool) -> Array:
         """All blocks; the last one computes only the tokens that the pooling reads."""
         rates = jnp.linspace(0.0, self.drop_path, self.depth) if self.drop_path else jnp.zeros(self.depth)
         keys = None if key is None else jax.random.split(jax.random.fold_in(key, 1), self.depth)
@@ -166,9 +183,17 @@ class ViT(nn.Module):
             rate = rate if self.drop_path else 0.0
             return self.block.apply({"params": params}, x, rate, key, queries), None
 
-        # Rematerialisation: of each block in the scan only what SAVED names is kept for the backward pass.
-        x, _ = lax.scan(jax.checkpoint(body, policy=SAVED), x, jax.tree.map(lambda a: a[:-1], stacked))
-        last = jax.tree.map(lambda a: a[-1], stacked)
+        remat = self.remat
+        if remat == "auto":
+            remat = "none" if jax.default_backend() == "cpu" else "cheap"
+        if train and remat == "none":
+            *layers_before, last = unstacked(stacked, self.depth)
+            traced = jax.jit(body)  # once, not for each of them
+            for layer in layers_before:
+                x, _ = traced(x, layer)
+        else:
+            layers_before, last = jax.tree.map(lambda a: a[:-1], stacked), jax.tree.map(lambda a: a[-1], stacked)
+            x, _ = lax.scan(jax.checkpoint(body, policy=POLICIES.get(remat)), x, layers_before)
         return body(x, last, 1 if self.pool == "cls" else x.shape[1])[0]
 
     @nn.compact
@@ -181,3 +206,10 @@ def patches(x: Array, p: int) -> Array:
     """Images [b, h, w, c] -> tokens [b, (h/p w/p), (p p c)] in vit-pytorch's order (p1 p2 c)."""
     b, h, w, c = x.shape
     return x.reshape(b, h // p, p, w // p, p, c).swapaxes(2, 3).reshape(b, -1, p * p * c)
+
+
+def unstacked(tree: PyTree, count: int) -> list[PyTree]:
+    """Arrays [count, ...] -> count trees of arrays [...]; by `split`, whose gradient is one concatenation."""
+    one = lambda a: [jnp.squeeze(part, 0) for part in lax.split(a, (1,) * count, axis=0)]
+    leaves, structure = jax.tree.flatten(tree)
+    return [jax.tree.unflatten(structure, parts) for parts in zip(*map(one, leaves), strict=True)]

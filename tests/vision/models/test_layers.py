@@ -59,6 +59,43 @@ def test_matmul():
     close(values_and_gradients(layers.matmul, x, w), values_and_gradients(jnp.dot, x, w))
 
 
+@pytest.mark.parametrize(
+    ("ours", "plain", "shapes"),
+    [
+        (layers.batched_matmul, jnp.matmul, ((3, 4, 5), (3, 5, 2))),
+        (layers.batched_matmul_transposed, lambda x, y: x @ y.swapaxes(1, 2), ((3, 4, 5), (3, 2, 5))),
+        (layers.row_sums, lambda x, w: (x * w).sum(-1, keepdims=True), ((2, 3, 4), (4,))),
+        (layers.column_sums, lambda x: x.sum((0, 1)), ((2, 3, 4),)),
+        (layers.add_bias, jnp.add, ((2, 3, 4), (4,))),
+        (lambda x: layers.softmax(x, jnp.float32), jax.nn.softmax, ((2, 3, 4),)),
+    ],
+)
+def test_products_and_sums(ours, plain, shapes):
+    args = [jax.random.normal(key, s) for key, s in zip(jax.random.split(jax.random.key(0), 2), shapes, strict=False)]
+    close(jax.jit(partial(values_and_gradients, ours))(*args), values_and_gradients(plain, *args))
+
+
+@pytest.mark.parametrize("of", [layers.batched_matmul, layers.batched_matmul_transposed, layers.matmul])
+def test_products_of_bfloat16_round_their_operands_alone(of):
+    """Not their sums: both platforms' forms accumulate in float32."""
+    x, y = jax.random.normal(jax.random.key(0), (2, 3, 40, 40)).astype(jnp.bfloat16)
+    if of is layers.matmul:
+        x, y, of = x[0], y[0], partial(layers.matmul, out=jnp.float32)
+    exact = of(x.astype(jnp.float32), y.astype(jnp.float32))
+    got = of(x, y)
+    np.testing.assert_allclose(got.astype(jnp.float32), exact, atol=1e-5, rtol=0 if got.dtype == jnp.float32 else 4e-3)
+
+
+def test_layer_norm():
+    def plain(x, scale, bias):
+        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5) * scale + bias
+
+    x = 3 + jax.random.normal(jax.random.key(0), (2, 5, 4))
+    scale, bias = jnp.array([1.0, 0.5, -2.0, 1.0]), jnp.arange(4.0)
+    ours = values_and_gradients(norms.layer_norm, x, scale, bias)
+    close(ours, values_and_gradients(plain, x, scale, bias))
+
+
 @pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
 def test_batch_norm(shape):
     def plain(x, scale, bias):

@@ -51,3 +51,20 @@ def test_features_feed_the_head(variables):
     assert features.shape == (4, 8)
     expected = features @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(model.apply(variables, x, train=False), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("style", ["vit-pytorch", "timm"])
+@pytest.mark.parametrize("remat", ["cheap", "all"])
+def test_what_is_computed_again_changes_no_gradient(style, remat):
+    """ "none" unrolls the blocks, the others scan over them; dropout and stochastic depth draw the same numbers."""
+    x = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
+    options = {**TINY, "depth": 3, "num_classes": 3, "style": style, "dropout": 0.1, "drop_path": 0.2}
+    params = ViT(**options).init(jax.random.key(0), x, train=False)["params"]
+
+    def gradients(remat):
+        model = ViT(**options, remat=remat)
+        loss = lambda p: jnp.square(model.apply({"params": p}, x, True, rngs={"dropout": jax.random.key(2)})).sum()
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    for ours, theirs in zip(*(jax.tree.leaves(gradients(r)) for r in (remat, "none")), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(jnp.abs(theirs).max() + 1e-3))
