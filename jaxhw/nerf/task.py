@@ -91,6 +91,7 @@ class Nerf(Task):
         self.posed = Posed.of(self.field, about, cameras)
         self.metric_names, self.stages = self.posed.metric_names, self.field.stages
         self.groups, self.below = self.posed.groups, self.posed.below
+        self.indivisible = self.field.indivisible
         self.background = BACKGROUNDS[config.background]
         self.renderer = Renderer(self.field.render, mesh, self.background, self.field.chunk)
 

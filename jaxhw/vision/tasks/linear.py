@@ -76,6 +76,7 @@ class Linear(Task):
 
     unit = "images"
     metric_names = ("loss", "accuracy")
+    indivisible = "of the heads, the best one for a whole batch is reported"
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         _check(config)

@@ -1,0 +1,136 @@
+"""A state in parts gives what a whole one gives: labelled and self-supervised runs, moved between devices too."""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhw import config as configs
+from jaxhw import mesh as meshes
+from jaxhw import metrics, start, step, task, train
+from jaxhw.plan.program import lower
+from jaxhw.task import Sizes
+from jaxhw.tree import by_name
+from jaxhw.vision.tasks import classify, pretrain
+
+VIT = {"patch": 2, "width": 64, "depth": 4, "heads": 4, "head_dim": 32, "mlp": 256}  # two thirds of it are divided
+STEPS = 6
+
+
+def labelled(**changes):
+    config = classify.default_config("vit")
+    config.update({"batch_size": 32, "normalise": "cifar10"})
+    config.augment.update({"crop": "pad", "pad": 1, "cutmix": 1.0, "mix_probability": 0.5})
+    return short(config, changes)
+
+
+def unlabelled(method="byol", **changes):
+    config = pretrain.default_config(method, "vit")
+    config.update({"batch_size": 32, "normalise": "cifar10", "knn_bank": 100, "test": False})
+    config.method.update({key: 64 for key in ("hidden", "dim") if key in config.method})
+    config.augment.update({"crop_scale": (0.4, 1.0), "blur": (0.0,), "jitter_probability": 0.0})
+    return short(config, changes)
+
+
+def short(config, changes):
+    config.update({"dataset": "digits", "steps": STEPS, "log_every": 1, "eval_every": 6, "checkpoint_every": 3})
+    config.model.update(VIT)
+    config.optim.update({"name": "adamw", "lr": 1e-3, "eps": 1e-3, "weight_decay": 0.05, "ema": 0.9})
+    config.update(changes)
+    return config.lock()
+
+
+class Stop(train.Observer):
+    """Ends a run as a kill does, after a step."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def after_step(self, step, snapshot):
+        if step == self.at:
+            raise KeyboardInterrupt
+
+
+def losses(workdir, config, mesh, stop=0):
+    """By step, of a run that begins or goes on in a workdir; and its last evaluation."""
+    with contextlib.suppress(KeyboardInterrupt):
+        train.run(task.make(config, mesh), config, mesh, workdir, (Stop(stop),))
+    lines = metrics.read(workdir / "metrics.jsonl")
+    evaluated = [{k: v for k, v in line.items() if k.startswith("val_")} for line in lines]
+    return [line["loss"] for line in lines if "loss" in line], [numbers for numbers in evaluated if numbers]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Data-parallel on eight devices."""
+    kinds = {"labelled": labelled(validation=0.1), "byol": unlabelled(), "simclr": unlabelled("simclr")}
+    folder, mesh = tmp_path_factory.mktemp("whole"), meshes.make_mesh()
+    return kinds, {name: losses(folder / name, config, mesh) for name, config in kinds.items()}
+
+
+@pytest.mark.parametrize("fsdp", [8, 2])
+@pytest.mark.parametrize("kind", ["labelled", "byol", "simclr"])
+def test_parts_of_a_state_give_what_whole_ones_give(whole, tmp_path, kind, fsdp):
+    kinds, wanted = whole
+    found, numbers = losses(tmp_path, kinds[kind], meshes.make_mesh(fsdp=fsdp))
+    assert len(found) == STEPS
+    np.testing.assert_allclose(found, wanted[kind][0], rtol=1e-6)
+    assert numbers[0].keys() == wanted[kind][1][0].keys()
+    np.testing.assert_allclose(list(numbers[0].values()), list(wanted[kind][1][0].values()), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [((8, 8), (8, 1)), ((8, 1), (2, 2)), ((2, 2), (1, 1)), ((1, 1), (8, 4))], ids=str
+)
+def test_a_checkpoint_moves_between_meshes(whole, tmp_path, before, after):
+    """(devices, of which so many share a state): three steps on one, a kill, and the rest on another."""
+    kinds, wanted = whole
+    for stop, (devices, fsdp) in ((4, before), (0, after)):
+        found, _ = losses(tmp_path, kinds["labelled"], meshes.make_mesh(devices // fsdp, fsdp=fsdp), stop)
+    np.testing.assert_allclose(found, wanted["labelled"][0], rtol=1e-6)
+
+
+def test_a_step_leaves_the_state_where_it_was_and_is_compiled_once():
+    config, mesh = unlabelled(), meshes.make_mesh(fsdp=4)
+    made = task.make(config, mesh)
+    state = start.begin(made, config, mesh, jax.device_get(made.init(jax.random.key(0))))
+    before, one = jax.tree.map(lambda a: a.sharding, state), step.make_step(made, config, mesh)
+    for i in range(3):
+        state, _ = one(state, meshes.put_rows(made.batch(i), mesh))
+    after = jax.tree.map(lambda a, old: old.is_equivalent_to(a.sharding, a.ndim), state, before)
+    assert all(jax.tree.leaves(after)) and one._cache_size() == 1
+    names = {name for name, sharding in by_name(before).items() if any(sharding.spec)}
+    for place in ("params", "opt_state/0/mu", "opt_state/0/nu", "ema/params", "model_state/target"):
+        assert any(name.startswith(f"{place}/backbone/blocks") for name in names), place
+
+
+def test_each_device_has_its_share_of_a_vit_l():
+    """Bytes by arithmetic: parameters and two moments of each in float32, of 304 million of them."""
+    config, _ = configs.parse(["--config=configs/imagenet_vit_l16.py"], "task")
+    config = classify.Classify.without_data(config, Sizes())
+    mesh = meshes.make_mesh(fsdp=8)
+    made = task.make(config, mesh)
+    state = jax.eval_shape(lambda v: start.initial_state(made, config, v), made.variable_shapes())
+    layout = meshes.layout(state, mesh)
+    sizes = lambda shape: sum(
+        4 * np.prod(shape(leaf, place), dtype=np.int64)
+        for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(layout), strict=True)
+    )
+    whole, part = sizes(lambda leaf, _: leaf.shape), sizes(lambda leaf, place: place.shard_shape(leaf.shape))
+    assert whole == pytest.approx(3 * 4 * 304.3e6, rel=1e-3)
+    assert whole / 8 <= part < 1.002 * whole / 8
+
+
+@pytest.mark.slow
+def test_a_vit_that_one_device_could_not_hold_trains_on_eight(tmp_path):
+    """Against a limit between what the compiled steps of either layout need on a device."""
+    big = {"model": {"width": 512, "depth": 8, "heads": 8, "head_dim": 64, "mlp": 2048}, "steps": 3, "test": False}
+    config, needed = labelled(**big), {}
+    for fsdp in (1, 8):
+        mesh = meshes.make_mesh(fsdp=fsdp)
+        stats = lower(config, mesh, "train").lowered.compile().memory_analysis()
+        needed[fsdp] = stats.argument_size_in_bytes + stats.temp_size_in_bytes
+    assert needed[8] < 0.5 * needed[1]
+    found, _ = losses(tmp_path, config, meshes.make_mesh(fsdp=8))
+    assert len(found) == 3 and np.isfinite(found).all()
