@@ -165,6 +165,14 @@ def check_rules(abstract: PyTree, rules: Rules) -> None:
             raise UserError(f"config.mesh.layout: {pattern!r} matches no parameter; they have names such as {example}")
 
 
+def gathered(arrays: PyTree, mesh: Mesh) -> PyTree:
+    """Parameters that the axis ``fsdp`` divides, whole on every device for what is computed of them. Traced.
+
+    Else the compiler may divide what is computed of them alike, and send activations in the place of parameters.
+    """
+    return jax.lax.with_sharding_constraint(arrays, replicated(mesh)) if "fsdp" in mesh.axis_names else arrays
+
+
 def divides(mesh: Mesh, rules: Rules) -> bool:
     """Whether `layout` may divide any array."""
     return bool(rules) or "fsdp" in mesh.axis_names

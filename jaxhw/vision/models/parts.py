@@ -1,5 +1,6 @@
 """Ghost batch normalisation over several devices: each part of the batch is normalised on the device it lies on."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,7 +44,8 @@ def in_training(model: nn.Module, mesh: Mesh) -> Callable[[PyTree, jax.Array, ja
     # Where a part would lie on two devices, or there is one device, the compiler divides the work.
     groups = getattr(model, "norm_groups", 1)
     if mesh.size == 1 or groups % mesh.size:
-        return lambda variables, images, rng: apply(model, variables, images, rngs={"dropout": rng})
+        model, gathered = _gathering(model, mesh)
+        return lambda variables, images, rng: apply(model, gathered(variables), images, rngs={"dropout": rng})
     # Elsewhere each device runs a model with only its own parts, and averages the running statistics with the others.
     local = model.clone(norm_groups=groups // mesh.size)
 
@@ -54,3 +56,17 @@ def in_training(model: nn.Module, mesh: Mesh) -> Callable[[PyTree, jax.Array, ja
     whole, rows = PartitionSpec(), meshes.by_row(mesh).spec
     sharded = jax.shard_map(on_device, mesh=mesh, in_specs=(whole, rows), out_specs=(rows, whole), check_vma=False)
     return lambda variables, images, rng: sharded(variables, images)
+
+
+def _gathering(model: nn.Module, mesh: Mesh) -> tuple[nn.Module, Callable[[PyTree], PyTree]]:
+    """(the model, its variables -> what to apply it to) where ``config.mesh.fsdp`` devices share the variables.
+
+    They are gathered when they are needed; a model that computes its ``layered`` entries one by one gathers them so.
+    """
+    gather, layered = functools.partial(meshes.gathered, mesh=mesh), getattr(model, "layered", ())
+
+    def gathered(variables: PyTree) -> PyTree:
+        params = {name: p if name in layered else gather(p) for name, p in variables["params"].items()}
+        return {**variables, "params": params}
+
+    return (model.clone(gather=gather) if layered else model), gathered

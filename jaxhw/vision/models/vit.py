@@ -4,6 +4,9 @@ Shapes: images [b, h, w, c]; tokens x [b, n, d], n of them (patches, and the cla
 q, k and v are queries, keys and values, [b, heads, n, head_dim].
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,6 +29,7 @@ EPSILON = {"vit-pytorch": 1e-5, "timm": 1e-6}
 # Rematerialisation: what the backward pass of a block keeps are the results of matrix products. LayerNorm, softmax's
 # shift and GELU are computed again, which costs less than writing them to memory and reading them back.
 SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden")
+REMAT = {"none": lambda block: block, "products": partial(jax.checkpoint, policy=SAVED), "full": jax.checkpoint}
 _PROBABILITY = at_least(0), below(1)
 
 
@@ -115,7 +119,10 @@ class ViT(nn.Module):
     pool: str = option("cls", "features: the class token, or the mean over patches", one_of(*POOLS))
     head: str = option("linear", "classification head", one_of(*CLASSIFICATION_HEADS))
     style: str = option("vit-pytorch", "whose architecture, in detail", one_of(*STYLES))
+    layered = ("blocks",)  # of the parameters, what `gather` is called for layer by layer
+    gather: Callable[[Params], Params] = lambda params: params
     dtype: jnp.dtype = jnp.float32
+    remat: str = option("products", "what is kept of a block: all (none), products, its input (full)", one_of(*REMAT))
     activations: str = option("auto", "their type; auto: dtype, but float32 on CPUs", one_of(*layers.ACTIVATIONS))
 
     def setup(self) -> None:
@@ -164,10 +171,10 @@ class ViT(nn.Module):
         def body(x: Array, layer: tuple[Params, Array, Array | None], queries: int = x.shape[1]) -> tuple[Array, None]:
             params, rate, key = layer
             rate = rate if self.drop_path else 0.0
-            return self.block.apply({"params": params}, x, rate, key, queries), None
+            return self.block.apply({"params": self.gather(params)}, x, rate, key, queries), None
 
-        # Rematerialisation: of each block in the scan only what SAVED names is kept for the backward pass.
-        x, _ = lax.scan(jax.checkpoint(body, policy=SAVED), x, jax.tree.map(lambda a: a[:-1], stacked))
+        # Rematerialisation: of each block in the scan only some is kept for the backward pass.
+        x, _ = lax.scan(REMAT[self.remat](body), x, jax.tree.map(lambda a: a[:-1], stacked))
         last = jax.tree.map(lambda a: a[-1], stacked)
         return body(x, last, 1 if self.pool == "cls" else x.shape[1])[0]
 

@@ -149,6 +149,7 @@ class Classify(Task):
         variables, images = {"params": params, **model_state}, self.classifier.normalise(images)
         # A frozen backbone is frozen in its batch statistics too, and has no dropout: it runs in evaluation mode.
         if self.config.frozen:
+            variables = meshes.gathered(variables, context.mesh)
             logits, new_state = self.classifier.model.apply(variables, images, train=False), model_state
         else:
             logits, new_state = self.apply(variables, images, dropout_rng)
