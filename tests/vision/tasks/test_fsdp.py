@@ -1,6 +1,8 @@
 """A state in parts gives what a whole one gives: labelled and self-supervised runs, moved between devices too."""
 
 import contextlib
+import math
+import re
 
 import jax
 import numpy as np
@@ -103,6 +105,13 @@ def test_a_step_leaves_the_state_where_it_was_and_is_compiled_once():
     names = {name for name, sharding in by_name(before).items() if any(sharding.spec)}
     for place in ("params", "opt_state/0/mu", "opt_state/0/nu", "ema/params", "model_state/target"):
         assert any(name.startswith(f"{place}/backbone/blocks") for name in names), place
+
+
+def test_layers_are_gathered_one_at_a_time_and_activations_never():
+    """The large kernels of a block, and no stack of them: `to_qkv`, and both of the MLP."""
+    text = lower(labelled(), meshes.make_mesh(fsdp=8), "train").lowered.compile().as_text()
+    shapes = re.findall(r"= \w+\[([\d,]+)\]\S* all-gather\(", text)
+    assert {math.prod(map(int, shape.split(","))) for shape in shapes} == {64 * 3 * 128, 64 * 256}
 
 
 def test_each_device_has_its_share_of_a_vit_l():
