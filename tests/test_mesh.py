@@ -17,7 +17,8 @@ from pathlib import Path
 from jaxhw import job, joining, mesh as meshes, train
 from tests.toy import Toy, toy_config
 with joining.joined(job.find()):
-    config, mesh = toy_config(), meshes.make_mesh()
+    fsdp, layout = {fsdp}, (("w", 0),) if {fsdp} > 1 else ()
+    config, mesh = toy_config(mesh={{"layout": layout}}), meshes.make_mesh(fsdp=fsdp)
     assert mesh.size == 2 and len(jax.local_devices()) == 2 // jax.process_count()
     train.run(Toy(config, mesh), config, mesh, Path({workdir!r}))
 """
@@ -144,8 +145,10 @@ def test_a_cpu_divided_once_serves_meshes_of_several_sizes():
     subprocess.run([sys.executable, "-c", DIVIDED], env=environment, check=True)
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
-    processes.two_and_one(*(["-c", RUN.format(workdir=str(tmp_path / name))] for name in ("two", "one")))
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_two_processes_give_what_one_gives(tmp_path, fsdp):
+    """Also where each has a part of the weights."""
+    processes.two_and_one(*(["-c", RUN.format(workdir=str(tmp_path / name), fsdp=fsdp)] for name in ("two", "one")))
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) > 10
     last = [json.loads(text[-1])["val_error"] for text in lines]
