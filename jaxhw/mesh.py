@@ -93,8 +93,8 @@ def _devices(cpu_devices: int) -> list[jax.Device]:
 
 def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     """Raises a UserError unless the mesh's devices divide the global batch, or each part that it is cut into."""
-    require("config.batch_size", batch_size, at_least(1), kind=int)
     require("config.accumulate", accumulate, at_least(1), kind=int)
+    require("config.batch_size", batch_size, at_least(1), kind=int)
     if batch_size % (mesh.size * accumulate):
         among = f"{mesh.size} devices" + (f" in config.accumulate={accumulate} parts" if accumulate > 1 else "")
         multiple = "them" if accumulate == 1 else str(mesh.size * accumulate)
