@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhw import accumulation, metrics, start, step, task, train
+from jaxhw import accumulation, metrics, task, train
 from jaxhw import mesh as meshes
 from jaxhw.__main__ import main
 from jaxhw.errors import UserError
 from jaxhw.nerf import task as nerf
-from jaxhw.state import Variables
 from jaxhw.task import Context
+from jaxhw.vision.models.parts import in_training
+from jaxhw.vision.models.resnet import ResNet
 from jaxhw.vision.tasks import classify, linear, pretrain
 from tests.nerf import test_nerfacto_run, test_task
+from tests.toy import Toy, toy_config
 
 
 def labelled(model="vit", /, **changes):
@@ -49,66 +51,73 @@ def losses(workdir, config, mesh):
     return [line["loss"] for line in metrics.read(workdir / "metrics.jsonl") if "loss" in line]
 
 
-@pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (4, 1), (4, 2)])
-def test_a_batch_in_parts_trains_as_the_whole_one_does(tmp_path, devices, fsdp):
-    """With crops, mixtures across the parts and label smoothing."""
-    wanted = losses(tmp_path / "whole", labelled(), meshes.make_mesh(1))
-    mesh = meshes.make_mesh(devices // fsdp, fsdp=fsdp)
-    found = losses(tmp_path / "parts", labelled(accumulate=4), mesh)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The losses of a run whose batches are whole."""
+    return losses(tmp_path_factory.mktemp("whole"), labelled(), meshes.make_mesh(1))
+
+
+@pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (4, 2)])
+def test_a_batch_in_parts_trains_as_the_whole_one_does(whole, tmp_path, caplog, devices, fsdp):
+    """With crops, mixtures across the parts and label smoothing; by one program."""
+    with jax.log_compiles():
+        found = losses(tmp_path, labelled(accumulate=4), meshes.make_mesh(devices // fsdp, fsdp=fsdp))
     assert len(found) == 5 and len(set(found)) == 5
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(found, whole, rtol=1e-6)
+    assert sum("Compiling jit(step)" in record.getMessage() for record in caplog.records) == 1
 
 
-def evaluated(config, parts, batch=None, mesh=None):
-    """((loss, (model_state, metrics)), gradients) at the start of a run, in so many parts; and what they are of."""
-    mesh = mesh or meshes.make_mesh(1)
-    made = task.make(config, mesh)
+def evaluated(made, parts, batch=None):
+    """((loss, (model_state, metrics)), gradients) of a task at its start, in so many parts; and what they are of."""
     variables = jax.device_get(made.init(jax.random.key(0)))
-    context = Context(jnp.int32(3), jnp.float32(0.1), jax.random.key(1), mesh)
-    batch = made.batch(0) if batch is None else batch
+    context = Context(jnp.int32(3), jnp.float32(0.1), jax.random.key(1), meshes.make_mesh(1))
+    arguments = variables.params, variables.model_state, made.batch(0) if batch is None else batch, context
     value = accumulation.value_and_grad(made, parts, lambda grads: grads)
-    return jax.jit(value)(variables.params, variables.model_state, batch, context), (made, variables, batch, context)
+    return jax.jit(value)(*arguments), arguments
+
+
+def small(**changes):
+    """Labelled images and one residual block."""
+    config = labelled("resnet18", augment={"crop": "none", "cutmix": 0.0}, **changes)
+    made = task.make(config, meshes.make_mesh(1))
+    groups = config.model.norm_groups
+    made.classifier.model = ResNet((1,), False, width=4, stem="cifar", num_classes=10, norm_groups=groups)
+    made.apply = in_training(made.classifier.model, meshes.make_mesh(1))
+    return made
 
 
 def test_batch_statistics_are_those_of_a_part(capsys):
     """The oracle is ghost batch normalisation, whose parts of the batch lie one behind the other."""
-    plain = {"crop": "none", "cutmix": 0.0}
-    config = labelled("resnet18", augment=plain, model={"width": 8, "stem": "cifar"}, accumulate=4)
-    parts, (_, _, batch, _) = evaluated(config, 4)
+    found, (_, _, batch, _) = evaluated(small(accumulate=4), 4)
     assert "config.accumulate=4: batch statistics are those of 8 images" in capsys.readouterr().err
-    ghosts = labelled("resnet18", augment=plain, model={"width": 8, "stem": "cifar", "norm_groups": 4})
     in_order = jax.tree.map(lambda x: np.concatenate([x[j::4] for j in range(4)]), batch)
-    wanted, _ = evaluated(ghosts, 1, in_order)
-    for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "config", [unlabelled("byol"), unlabelled("simsiam"), scene()], ids=["byol", "simsiam", "nerf"]
-)
-def test_gradients_states_and_metrics_are_means_over_the_parts(config):
-    found, (made, variables, batch, context) = evaluated(config, 2)
-    augmented, both = made.augmented(batch, context), []
-    for j in range(2):
-        part, own = jax.tree.map(lambda x: x[j::2], augmented), context.replace(rng=jax.random.fold_in(context.rng, j))  # noqa: B023
-        both.append(jax.value_and_grad(made.part_loss, has_aux=True)(*variables_of(variables), part, own))
-    wanted = jax.tree.map(lambda a, b: (a + b) / 2, *both)
+    wanted, _ = evaluated(small(model={"norm_groups": 4}), 1, in_order)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def variables_of(variables: Variables):
-    return variables.params, variables.model_state
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda mesh: Toy(toy_config(), mesh),
+        lambda mesh: task.make(scene(), mesh),
+        pytest.param(lambda mesh: task.make(unlabelled("byol"), mesh), marks=pytest.mark.slow),
+    ],
+    ids=["toy", "nerf", "byol"],
+)
+def test_gradients_states_and_metrics_are_means_over_the_parts(make):
+    made = make(meshes.make_mesh(1))
+    found, (params, model_state, batch, context) = evaluated(made, 2)
+    augmented, value = made.augmented(batch, context), jax.jit(jax.value_and_grad(made.part_loss, has_aux=True))
 
+    def of_part(j):
+        part = jax.tree.map(lambda x: x[j::2], augmented)
+        return value(params, model_state, part, context.replace(rng=jax.random.fold_in(context.rng, j)))
 
-def test_a_step_in_parts_is_compiled_once():
-    config, mesh = labelled(accumulate=2), meshes.make_mesh(fsdp=4)
-    made = task.make(config, mesh)
-    state = start.begin(made, config, mesh, jax.device_get(made.init(jax.random.key(0))))
-    one = step.make_step(made, config, mesh)
-    for i in range(3):
-        state, _ = one(state, meshes.put_rows(made.batch(i), mesh))
-    assert one._cache_size() == 1
+    wanted = jax.tree.map(lambda a, b: (a + b) / 2, of_part(0), of_part(1))
+    biggest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(wanted))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, biggest))
 
 
 @pytest.mark.parametrize("kind", [scene, test_task.tiny, test_nerfacto_run.tiny], ids=["vanilla", "dvgo", "nerfacto"])
