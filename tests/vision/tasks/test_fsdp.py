@@ -10,11 +10,12 @@ import pytest
 
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw import metrics, start, step, task, train
+from jaxhw import metrics, start, task, train
 from jaxhw.plan.program import lower
 from jaxhw.task import Sizes
 from jaxhw.tree import by_name
 from jaxhw.vision.tasks import classify, pretrain
+from tests.stepping import stepped
 
 VIT = {"patch": 2, "width": 64, "depth": 4, "heads": 4, "head_dim": 32, "mlp": 256}  # two thirds of it are divided
 STEPS = 8
@@ -63,17 +64,6 @@ def losses(workdir, config, mesh, stop=0):
     return [line["loss"] for line in lines if "loss" in line], [numbers for numbers in evaluated if numbers]
 
 
-def stepped(config, mesh):
-    """(the losses of the first steps, the state before them and after)."""
-    made = task.make(config, mesh)
-    state = begun = start.begin(made, config, mesh, jax.device_get(made.init(jax.random.key(0))))
-    before, found, one = jax.tree.map(lambda a: a.sharding, begun), [], step.make_step(made, config, mesh)
-    for i in range(4):
-        state, loss = one(state, meshes.put_rows(made.batch(i), mesh))
-        found.append(float(loss))
-    return found, before, state
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A labelled run, data-parallel on eight devices."""
@@ -94,8 +84,8 @@ def test_parts_of_a_state_are_learnt_and_evaluated_as_whole_ones_are(whole, tmp_
 def test_self_supervised_states_in_parts_learn_as_whole_ones_do(method):
     """And a step leaves each array where it was, moments, averages and target networks too."""
     config = unlabelled(method)
-    wanted, *_ = stepped(config, meshes.make_mesh())
-    found, before, after = stepped(config, meshes.make_mesh(fsdp=4))
+    wanted, *_ = stepped(config, meshes.make_mesh(), 4)
+    found, before, after = stepped(config, meshes.make_mesh(fsdp=4), 4)
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert len(set(found)) == 4
     same = jax.tree.map(lambda a, old: old.is_equivalent_to(a.sharding, a.ndim), after, before)
@@ -108,7 +98,7 @@ def test_self_supervised_states_in_parts_learn_as_whole_ones_do(method):
 
 def test_a_step_of_a_state_in_parts_is_compiled_once(caplog):
     with jax.log_compiles():
-        stepped(labelled(), meshes.make_mesh(fsdp=4))
+        stepped(labelled(), meshes.make_mesh(fsdp=4), 3)
     assert sum("Compiling jit(step)" in record.getMessage() for record in caplog.records) == 1
 
 
