@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxhw import accumulation, metrics, task, train
@@ -116,9 +117,10 @@ def test_gradients_states_and_metrics_are_means_over_the_parts(make):
         return value(params, model_state, part, context.replace(rng=jax.random.fold_in(context.rng, j)))
 
     wanted = jax.tree.map(lambda a, b: (a + b) / 2, of_part(0), of_part(1))
-    biggest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(wanted))
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, biggest))
+    (values, gradients), (wanted, wanted_gradients) = found, wanted
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), values, wanted)
+    apart = jax.tree.map(lambda a, b: a - b, gradients, wanted_gradients)
+    assert optax.tree.norm(apart) < 1e-3 * optax.tree.norm(wanted_gradients)  # samples may change places by rounding
 
 
 @pytest.mark.parametrize("kind", [scene, test_task.tiny, test_nerfacto_run.tiny], ids=["vanilla", "dvgo", "nerfacto"])
