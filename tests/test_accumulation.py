@@ -42,7 +42,7 @@ def unlabelled(method, **changes):
 
 def scene(**changes):
     config = nerf.default_config("vanilla")
-    config.update({"scene": "demo", "downscale": 32, "batch_size": 64, "steps": 3, "log_every": 1, "lpips": "none"})
+    config.update({"scene": "demo", "downscale": 16, "batch_size": 64, "steps": 3, "log_every": 1, "lpips": "none"})
     config.model.update({"width": 16, "depth": 2, "skip": 1, "samples": 8, "importance": 8})
     config.update(changes)
     return config.lock()
