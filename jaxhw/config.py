@@ -45,15 +45,17 @@ def base(task: str) -> ConfigDict:
             "steps": 0,
             "epochs": 0.0,
             "batch_size": 128,
+            "accumulate": 1,  # parts that a batch is cut into, of which each must fit the memory (`accumulation`)
             "dtype": "float32",
             "log_every": 50,
             "eval_every": 0,
             "checkpoint_every": 0,
             "init_from": "",
             "optim": options.defaults(optim.Options),
-            # data: the devices to use, -1 for all; cpu_devices: those that a CPU counts as; layout: (path pattern,
-            # axis) pairs that divide parameters among the devices (`mesh.layout`), without which each has them all
-            "mesh": {"data": -1, "cpu_devices": 1, "layout": ()},
+            # data times fsdp devices are used, or with data=-1 all; fsdp of them share one copy of the parameters and
+            # moments (`mesh.over`); cpu_devices: those that a CPU counts as; layout: (path pattern, axis) pairs that
+            # divide other parameters among the devices, or along other axes (`mesh.layout`)
+            "mesh": {"data": -1, "fsdp": 1, "cpu_devices": 1, "layout": ()},
         }
     ).lock()
 

@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> None:
     workdir = files.path(rest.pop("workdir"))
     with joining.joined(job.find(rest)):
         mesh = meshes.of_config(config)
-        meshes.check_batch_size(config.batch_size, mesh)
+        meshes.check_batch_size(config.batch_size, mesh, config.accumulate)
         results = train.run(task.make(config, mesh), config, mesh, workdir)
         if results and jax.process_index() == 0:
             print(summary(results, workdir))

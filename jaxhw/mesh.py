@@ -1,8 +1,9 @@
 """Devices: the mesh that programs run on, and where arrays lie on it."""
 
 import contextlib
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxhw.errors import UserError
 from jaxhw.options import Rule, at_least, require
-from jaxhw.tree import path_name
+from jaxhw.tree import by_name, path_name
 
 PyTree = Any
 Rules = tuple[tuple[str, int | None], ...]  # (path pattern, axis); see `layout`
@@ -25,30 +26,51 @@ _RULES = Rule(
         and all(axis is None or isinstance(axis, int) for _, axis in rules)
     ),
 )
+LEAST = 2**16  # numbers of an array that is worth dividing: to gather fewer costs more time than they cost memory
 _divided = False  # whether `divide_cpu` has said what this process's CPU counts as
 
 
-def make_mesh(data: int = -1, cpu_devices: int = 1) -> Mesh:
-    """A mesh with the one axis ``data`` over the first ``data`` devices (-1: all of them).
+def make_mesh(data: int = -1, cpu_devices: int = 1, fsdp: int = 1) -> Mesh:
+    """A mesh over the first ``data`` times ``fsdp`` devices (-1: all of them); see `over`.
 
     ``cpu_devices`` is how many devices a CPU is divided into, unless the environment has set that. A process can
     divide its CPU once, before it computes anything; whoever needs meshes of several numbers calls ``divide_cpu`` with
     the largest first.
 
     Raises:
-      UserError: there are not that many devices.
+      UserError: there are not that many devices, or ``fsdp`` does not divide all of them.
     """
     divide_cpu(cpu_devices)
     devices = _devices(cpu_devices)
-    count = len(devices) if data == -1 else data
-    if not 0 < count <= len(devices):
-        raise UserError(f"config.mesh.data={data}, but there are {len(devices)} devices; use -1 for all of them")
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+    if data == -1:
+        return over(devices, fsdp)
+    if not 0 < data * fsdp <= len(devices):
+        asked = f"config.mesh.data={data}" + (f" times config.mesh.fsdp={fsdp}" if fsdp != 1 else "")
+        raise UserError(f"{asked}, but there are {len(devices)} devices; use -1 for all of them")
+    return over(devices[: data * fsdp], fsdp)
+
+
+def over(devices: Sequence[jax.Device], fsdp: int) -> Mesh:
+    """Devices as a mesh with the axis ``data``; of more than one for ``fsdp``, with the axes ``data`` and ``fsdp``.
+
+    A batch is divided over both, a state over the last (`layout`): with ``fsdp`` of them, each device has only its part
+    of the large parameters and moments, and gathers the others' when it needs them (ZeRO-3, Rajbhandari et al. 2020;
+    fully sharded data parallelism).
+
+    Raises:
+      UserError: ``fsdp`` does not divide the devices.
+    """
+    require("config.mesh.fsdp", fsdp, at_least(1), kind=int)
+    if len(devices) % fsdp:
+        raise UserError(f"config.mesh.fsdp={fsdp} does not divide the {len(devices)} devices")
+    axes = {"data": len(devices)} if fsdp == 1 else {"data": len(devices) // fsdp, "fsdp": fsdp}
+    kinds = (AxisType.Auto,) * len(axes)
+    return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=kinds, devices=devices)
 
 
 def of_config(config: ConfigDict) -> Mesh:
     """The mesh that a run's ``config.mesh`` asks for."""
-    return make_mesh(config.mesh.data, config.mesh.cpu_devices)
+    return make_mesh(config.mesh.data, config.mesh.cpu_devices, config.mesh.fsdp)
 
 
 def divide_cpu(devices: int) -> None:
@@ -69,13 +91,14 @@ def _devices(cpu_devices: int) -> list[jax.Device]:
     return [d for process in range(jax.process_count()) for d in jax.local_devices(process)[:cpu_devices]]
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises a UserError unless the mesh's devices divide the global batch."""
+def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+    """Raises a UserError unless the mesh's devices divide the global batch, or each part that it is cut into."""
+    require("config.accumulate", accumulate, at_least(1), kind=int)
     require("config.batch_size", batch_size, at_least(1), kind=int)
-    if batch_size % mesh.size:
-        raise UserError(
-            f"config.batch_size={batch_size} cannot be divided among {mesh.size} devices; use a multiple of them"
-        )
+    if batch_size % (mesh.size * accumulate):
+        among = f"{mesh.size} devices" + (f" in config.accumulate={accumulate} parts" if accumulate > 1 else "")
+        multiple = "them" if accumulate == 1 else str(mesh.size * accumulate)
+        raise UserError(f"config.batch_size={batch_size} cannot be divided among {among}; use a multiple of {multiple}")
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -83,12 +106,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-    """The first axis is divided among the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The first axis is divided among all devices, whatever axes they are ordered by."""
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def layout(abstract: PyTree, mesh: Mesh, rules: Rules = ()) -> PyTree:
-    """Where each array of a state lies: whole on every device, or divided among them along one axis.
+    """Where each array of a state lies: whole on every device, or divided along one axis, over the mesh's last.
+
+    Without a rule for it an array is whole on a mesh of one axis. On one with the axis ``fsdp`` it is divided along its
+    longest axis that ``fsdp`` divides, if it has at least ``LEAST`` numbers.
 
     Args:
       abstract: the state, or its shapes (anything whose leaves have a ``shape``).
@@ -103,15 +129,58 @@ def layout(abstract: PyTree, mesh: Mesh, rules: Rules = ()) -> PyTree:
       UserError: ``rules`` are none.
     """
     require("config.mesh.layout", rules, _RULES, kind=tuple)
+    last = mesh.axis_names[-1]
 
     def place(path: tuple, leaf: Any) -> NamedSharding:
         name, rank = path_name(path), len(leaf.shape)
-        axis = next((axis for pattern, axis in reversed(rules) if fnmatchcase(name, f"*{pattern}")), None)
-        if axis is None or not -rank <= axis < rank or leaf.shape[axis] % mesh.size:
+        asked = [axis for pattern, axis in rules if _matches(name, pattern)]
+        axis = asked[-1] if asked else _fsdp_axis(leaf.shape, mesh)
+        if axis is None or not -rank <= axis < rank or leaf.shape[axis] % mesh.shape[last]:
             return replicated(mesh)
-        return NamedSharding(mesh, PartitionSpec(*[None] * (axis % rank), "data"))
+        return NamedSharding(mesh, PartitionSpec(*[None] * (axis % rank), last))
 
     return jax.tree_util.tree_map_with_path(place, abstract)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, f"*{pattern}")
+
+
+def _fsdp_axis(shape: tuple[int, ...], mesh: Mesh) -> int | None:
+    """Along which axis an array is divided that no rule names; None: it stays whole."""
+    parts = mesh.shape.get("fsdp", 1)
+    fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
+    if parts == 1 or not fitting or math.prod(shape) < LEAST:
+        return None
+    return max(fitting, key=lambda axis: shape[axis])
+
+
+def check_rules(abstract: PyTree, rules: Rules) -> None:
+    """Raises a UserError unless ``rules`` are some, each of which matches a leaf of the state; see `layout`."""
+    require("config.mesh.layout", rules, _RULES, kind=tuple)
+    names = list(by_name(abstract))
+    for pattern, _ in rules:
+        if not any(_matches(name, pattern) for name in names):
+            example = next((name for name in names if name.startswith("params/")), names[0])
+            raise UserError(f"config.mesh.layout: {pattern!r} matches no parameter; they have names such as {example}")
+
+
+def gathered(arrays: PyTree, mesh: Mesh) -> PyTree:
+    """Parameters that the axis ``fsdp`` divides, whole on every device for what is computed of them. Traced.
+
+    Else the compiler may divide what is computed of them alike, and send activations in the place of parameters.
+    """
+    return jax.lax.with_sharding_constraint(arrays, replicated(mesh)) if "fsdp" in mesh.axis_names else arrays
+
+
+def divides(mesh: Mesh, rules: Rules) -> bool:
+    """Whether `layout` may divide any array."""
+    return bool(rules) or "fsdp" in mesh.axis_names
+
+
+def laid_out(state: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
+    """The state where `layout` has it, also where the compiler would lay it elsewhere. Traced."""
+    return jax.lax.with_sharding_constraint(state, layout(state, mesh, rules)) if divides(mesh, rules) else state
 
 
 def my_rows(batch_size: int) -> slice:
@@ -146,11 +215,11 @@ def summed(local: Callable[..., PyTree], mesh: Mesh, shared: PyTree, *rows: PyTr
     """
 
     def on_device(shared: PyTree, *rows: PyTree) -> PyTree:
-        shared = jax.tree.map(lambda x: jax.lax.pcast(x, "data", to="varying"), shared)
-        return jax.tree.map(lambda x: jax.lax.psum(x, "data"), local(shared, *rows))
+        shared = jax.tree.map(lambda x: jax.lax.pcast(x, mesh.axis_names, to="varying"), shared)
+        return jax.tree.map(lambda x: jax.lax.psum(x, mesh.axis_names), local(shared, *rows))
 
-    everywhere, by_rows = PartitionSpec(), PartitionSpec("data")
-    specs = (everywhere, *(by_rows for _ in rows))
+    everywhere, divided = PartitionSpec(), by_row(mesh).spec
+    specs = (everywhere, *(divided for _ in rows))
     return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=everywhere)(shared, *rows)
 
 

@@ -13,8 +13,8 @@ class Program(NamedTuple):
 
     Attributes:
       function: jitted over the task's mesh.
-      arguments: arrays or their shapes. The first axis of those in the last argument is divided among the devices; the
-        others are whole on each.
+      arguments: arrays or their shapes. Variables come first, and lie as those of a run do. The first axis of those in
+        the last argument is divided among the devices; the others are whole on each.
       examples: how many images or rays a call is for.
     """
 

@@ -37,11 +37,17 @@ def variables(task: Task, config: ConfigDict, workdir: Path) -> Variables | None
         return None
     try:
         fresh = jax.device_get(task.init(jax.random.split(jax.random.key(config.seed))[0]))
-        jax.eval_shape(lambda: initial_state(task, config, fresh))
+        check_layout(task, config, jax.eval_shape(lambda: initial_state(task, config, fresh)))
     except UserError as error:
         raise Refused(str(error)) from error
     _check_types(task, fresh)
     return _merged(fresh, task.init_from(shapes(fresh))) if config.init_from else fresh
+
+
+def check_layout(task: Task, config: ConfigDict, state: PyTree) -> None:
+    """Raises a UserError where a rule of ``config.mesh.layout`` is for nothing in the state, or its shapes."""
+    if not task.stages:  # a later one may hold it
+        meshes.check_rules(state, config.mesh.layout)
 
 
 def _check_types(task: Task, fresh: Variables) -> None:
@@ -100,7 +106,12 @@ def resume(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.C
     Raises:
       UserError: all checkpoints are damaged, or the newest is not one of this task and optimiser.
     """
-    saved = checkpoints.restore(lambda saved: meshes.layout(saved, mesh, config.mesh.layout), set_aside=True)
+
+    def layout(saved: PyTree) -> PyTree:
+        check_layout(task, config, saved)
+        return meshes.layout(saved, mesh, config.mesh.layout)
+
+    saved = checkpoints.restore(layout, set_aside=True)
     try:
         current = task.from_saved(Variables(saved["params"], saved["model_state"]))
         average = task.from_saved(Variables(**saved["ema"])) if saved["ema"] else None
@@ -117,7 +128,7 @@ def resume(task: Task, config: ConfigDict, mesh: Mesh, checkpoints: checkpoint.C
 def grow(task: Task, config: ConfigDict, state: TrainState, stage: int, mesh: Mesh) -> TrainState:
     """The state at the start of a stage: what :meth:`Task.grow` makes of the variables, and moments that fit them."""
     before = Variables(state.params, state.model_state)
-    if config.mesh.layout:  # the task looks at whole arrays
+    if meshes.divides(mesh, config.mesh.layout):  # the task looks at whole arrays
         before = jax.jit(lambda v: v, out_shardings=meshes.replicated(mesh))(before)
     grown = task.grow(before, stage)
     grown = jax.device_put(grown, meshes.layout(grown, mesh, config.mesh.layout))

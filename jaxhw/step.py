@@ -8,8 +8,8 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxhw import accumulation, start
 from jaxhw import mesh as meshes
-from jaxhw import start
 from jaxhw.state import TrainState, Variables, update_ema
 from jaxhw.task import Context, Task
 
@@ -24,15 +24,17 @@ def make_step(
     The batch is divided over the mesh and the program is written for one big device, so that means over the
     batch, batch statistics among them, are global.
     """
-    options, layout = config.optim, config.mesh.layout
+    options = config.optim
     tx = start.optimiser(task, options)
+    place = lambda arrays: meshes.laid_out(arrays, mesh, config.mesh.layout)
+    # By the names of the parameters, whose rules are those of their gradients.
+    gradients = accumulation.value_and_grad(task, config.accumulate, lambda g: place({"params": g})["params"])
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, jax.Array]:
         rng = jax.random.fold_in(state.rng, state.step)
         context = Context(step=state.step, progress=state.step / task.steps, rng=rng, mesh=mesh)
         # Gradients of the loss, and what the forward pass changed.
-        value = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, (model_state, numbers)), grads = value(state.params, state.model_state, batch, context)
+        (loss, (model_state, numbers)), grads = gradients(state.params, state.model_state, batch, context)
         # The optimiser's step, and what follows from the new parameters.
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -41,8 +43,7 @@ def make_step(
         # Metrics add up here, on the device: no step waits for the host.
         averages = state.averages.add(numbers, state.step)
         done = TrainState(state.step + 1, new.params, new.model_state, opt_state, state.rng, averages, ema)
-        if layout:  # else the compiler might lay the new state elsewhere than the old one, and compile the step again
-            done = jax.lax.with_sharding_constraint(done, meshes.layout(done, mesh, layout))
-        return done, loss
+        # Else the compiler might lay the new state elsewhere than the old one, and compile the step again.
+        return place(done), loss
 
     return jax.jit(step, donate_argnums=0)

@@ -206,7 +206,7 @@ def _train(config: ConfigDict, there: Path, name: str, stop: StopRequest) -> dic
         return results
     print(f"{name}:")
     mesh = meshes.of_config(config)
-    meshes.check_batch_size(config.batch_size, mesh)
+    meshes.check_batch_size(config.batch_size, mesh, config.accumulate)
     return train.run(task.make(config, mesh), config, mesh, there, stop=stop)
 
 

@@ -117,7 +117,7 @@ class _Reporter(train.Observer):
 def _made(config: ConfigDict, mesh: Mesh) -> task.Task:
     """A trial's task; Refused where its values do not go together."""
     try:
-        meshes.check_batch_size(config.batch_size, mesh)
+        meshes.check_batch_size(config.batch_size, mesh, config.accumulate)
         return task.make(config, mesh)
     except UserError as error:
         raise train.Refused(str(error)) from error
@@ -227,7 +227,7 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
         raise UserError(f"config.winner={config.winner!r} must hold (key, value) pairs")
     first = {key: values[0] for key, _, *values in config.space}
     for changed in (_of_trial(config, first), _of_winner(config, first)):
-        meshes.check_batch_size(changed.batch_size, mesh)
+        meshes.check_batch_size(changed.batch_size, mesh, changed.accumulate)
         train.check(changed, task.make(changed, mesh))
 
 

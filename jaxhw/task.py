@@ -73,6 +73,7 @@ class Task(ABC):
       steps_per_epoch: steps in which every example is seen once (a float), to label curves.
       stages: ascending steps, each of which ends a stage; see ``grow``.
       groups: of the optimiser, beneath those of ``config.optim.groups``; see :func:`jaxhw.optim.make`.
+      indivisible: why a batch's loss is not the mean of its parts', for `config.accumulate`; empty where it is.
       below: the path, such as "field/", below which the prefixes of ``config.optim.groups`` begin.
     """
 
@@ -83,6 +84,7 @@ class Task(ABC):
     stages: tuple[int, ...] = ()
     groups: Groups = ()
     below: str = ""
+    indivisible: str = ""
 
     @abstractmethod
     def __init__(self, config: ConfigDict, mesh: Mesh):
@@ -107,6 +109,19 @@ class Task(ABC):
         self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
         """([] loss, (new model_state, metrics)); ``metrics`` are [] floats and hold "loss". Traced."""
+
+    def augmented(self, batch: PyTree, context: Context) -> PyTree:
+        """A whole batch with what is drawn for its examples or mixes them, before `part_loss` sees some of its rows.
+
+        Called only where ``config.accumulate`` cuts the batch. Traced.
+        """
+        return batch
+
+    def part_loss(
+        self, params: PyTree, model_state: PyTree, part: PyTree, context: Context
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        """What `loss` gives, of some rows of what `augmented` gives. Traced."""
+        return self.loss(params, model_state, part, context)
 
     @staticmethod
     def without_data(config: ConfigDict, sizes: Sizes) -> ConfigDict:
@@ -213,7 +228,10 @@ def make(config: ConfigDict, mesh: Mesh) -> Task:
     """
     require("config.seed", config.seed, at_least(0), kind=int)
     require("config.epochs", config.epochs, at_least(0))
-    return find(config.task)(config, mesh)
+    made = find(config.task)(config, mesh)
+    if config.accumulate > 1 and made.indivisible:
+        raise UserError(f"config.accumulate={config.accumulate} must be 1: {made.indivisible}")
+    return made
 
 
 def find(name: str) -> type[Task]:

@@ -17,6 +17,7 @@ VARIANTS = {
     "dvgo": ["", "capture", "demo", "fox", "lego"],
     "finetune": ["", "frozen", "mlp", "seed"],
     "imagenet_resnet50": [""],
+    "imagenet_vit_l16": [""],
     "imagenet_vit_s16": [""],
     "linear": ["", "cifar10"],
     "moco": [""],

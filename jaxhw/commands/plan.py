@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     size = _checked(args)
     jax.config.update("jax_platforms", "cpu")  # else the compiler's package has JAX look for TPUs
     jax.config.update("jax_enable_compilation_cache", False)  # JAX's own: it cannot read programs back without a TPU
-    slices = [topology.find(name) for name in args.topology.split(",")]
+    slices = [topology.find(name, config.mesh.fsdp) for name in args.topology.split(",")]
     sizes = task.Sizes(args.images, args.classes, args.size)
     config = task.find(config.task).without_data(program.for_accelerator(config), sizes)
     planner = Planner(config, args.program, Cache())

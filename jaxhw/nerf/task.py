@@ -91,6 +91,7 @@ class Nerf(Task):
         self.posed = Posed.of(self.field, about, cameras)
         self.metric_names, self.stages = self.posed.metric_names, self.field.stages
         self.groups, self.below = self.posed.groups, self.posed.below
+        self.indivisible = self.field.indivisible
         self.background = BACKGROUNDS[config.background]
         self.renderer = Renderer(self.field.render, mesh, self.background, self.field.chunk)
 
@@ -139,6 +140,7 @@ class Nerf(Task):
     def loss(
         self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        params, model_state = meshes.gathered((params, model_state), context.mesh)
         rays_rng, colour_rng = jax.random.split(context.rng)
         # A random background for each ray keeps a field from painting the background's colour into free space.
         background = jnp.broadcast_to(self.background, (len(batch["pixel"]), 3))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from jaxhw import config as configs
-from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.plan import batch, hlo, program, traffic
 from jaxhw.plan.compiling import Cache, Compiled, compile_for
@@ -63,7 +62,6 @@ class Planner:
           UserError: the slice does not divide the batch, or the task refuses the config.
         """
         config = configs.changed(self.config, {"batch_size": size}) if size else self.config
-        meshes.check_batch_size(config.batch_size, slice.mesh)
         lowered = program.lower(config, slice.mesh, self.name)
         compiled = self._compiled(lowered, slice, config.batch_size)
         about = (slice, lowered.examples, lowered.unit, compiled.memory, lowered.stages, lowered.calls)
@@ -85,9 +83,9 @@ class Planner:
             share = slice.chip.hbm / plan.memory
             return max(share, 1.0) if plan.fits else min(share, 0.99)
 
-        smallest = configs.changed(self.config, {"batch_size": slice.chips})
-        most = program.examples_per_epoch(smallest, slice.mesh)
-        found = batch.largest(room, self.config.batch_size, slice.chips, most)
+        unit = slice.chips * self.config.accumulate
+        most = program.examples_per_epoch(configs.changed(self.config, {"batch_size": unit}), slice.mesh)
+        found = batch.largest(room, self.config.batch_size, unit, most)
         if not found:
             raise UserError(f"no batch fits on {slice.name}: one example a chip is too many, or an epoch has too few")
         return plans[found]

@@ -42,7 +42,7 @@ class Lowered:
 
 def for_accelerator(config: ConfigDict) -> ConfigDict:
     """The config as an accelerator takes it: what "auto" depends on is looked at here, on a CPU."""
-    chosen = {"activations": config.dtype, "remat": "cheap"}
+    chosen = {"activations": config.dtype, "remat": "products"}
     auto = {name for name in chosen if config.get("model", {}).get(name) == "auto"}
     return configs.changed(config, {f"model.{name}": chosen[name] for name in auto}) if auto else config
 
@@ -56,14 +56,13 @@ def lower(config: ConfigDict, mesh: Mesh, name: str) -> Lowered:
     Raises:
       UserError: the devices do not divide the batch, the task refuses the config or has no such program.
     """
-    meshes.check_batch_size(config.batch_size, mesh)
-    made = task.make(config, mesh)
+    made = _made(config, mesh)
     variables = made.variable_shapes()
     if name == TRAIN:
         function, arguments = _training(made, config, mesh, variables)
         examples, calls = config.batch_size, made.steps
     else:
-        function, arguments, examples = _other(made, mesh, variables, name)
+        function, arguments, examples = _other(made, config, mesh, variables, name)
         calls = 0
     return Lowered(
         lowered=function.lower(*arguments),
@@ -77,29 +76,40 @@ def lower(config: ConfigDict, mesh: Mesh, name: str) -> Lowered:
 
 def examples_per_epoch(config: ConfigDict, mesh: Mesh) -> int:
     """Images or rays of which each is seen once an epoch, of a config with a batch that a run may have."""
-    return round(task.make(config, mesh).steps_per_epoch * config.batch_size)
+    return round(_made(config, mesh).steps_per_epoch * config.batch_size)
+
+
+def _made(config: ConfigDict, mesh: Mesh) -> task.Task:
+    """The task of a config whose batch the devices divide."""
+    meshes.check_batch_size(config.batch_size, mesh, config.accumulate)
+    return task.make(config, mesh)
 
 
 def _training(made: task.Task, config: ConfigDict, mesh: Mesh, variables: Variables) -> tuple[Callable, PyTree]:
     """(the step, shapes of its state and batch as they lie on the mesh)."""
     state = jax.eval_shape(lambda v: start.initial_state(made, config, v), variables)
+    start.check_layout(made, config, state)
     layout = meshes.layout(state, mesh, config.mesh.layout)
     batch = made.batch_shapes()
     rows = jax.tree.map(lambda _: meshes.by_row(mesh), batch)
     return step.make_step(made, config, mesh), (_placed(state, layout), _placed(batch, rows))
 
 
-def _other(made: task.Task, mesh: Mesh, variables: Variables, name: str) -> tuple[Callable, PyTree, int]:
+def _other(
+    made: task.Task, config: ConfigDict, mesh: Mesh, variables: Variables, name: str
+) -> tuple[Callable, PyTree, int]:
     """(a function, shapes of its arguments as they lie on the mesh, how many examples a call is for)."""
     programs = made.programs(variables)
     if name not in programs:
         has = ", ".join((TRAIN, *programs))
         raise UserError(f"--program={name}: {type(made).__name__} has no such program; it has {has}")
     program = programs[name]
-    *shared, rows = shapes(program.arguments)
+    variables, *shared, rows = shapes(program.arguments)
     whole, divided = meshes.replicated(mesh), meshes.by_row(mesh)
-    arguments = [_placed(a, jax.tree.map(lambda _: whole, a)) for a in shared]
-    return program.function, (*arguments, _placed(rows, jax.tree.map(lambda _: divided, rows))), program.examples
+    layouts = [meshes.layout(variables, mesh, config.mesh.layout)]
+    layouts += [jax.tree.map(lambda _: whole, a) for a in shared] + [jax.tree.map(lambda _: divided, rows)]
+    arguments = map(_placed, (variables, *shared, rows), layouts)
+    return program.function, tuple(arguments), program.examples
 
 
 def _placed(arrays: PyTree, layout: PyTree) -> PyTree:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
+from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 
 
@@ -71,11 +72,11 @@ class Slice:
         return self.mesh.size
 
 
-def find(name: str) -> Slice:
-    """The slice of a name.
+def find(name: str, fsdp: int = 1) -> Slice:
+    """The slice of a name, as the mesh of a run with this ``config.mesh.fsdp``.
 
     Raises:
-      UserError: libtpu is not installed, or there is no such slice.
+      UserError: libtpu is not installed, there is no such slice, or ``fsdp`` does not divide it.
     """
     parts = re.fullmatch(r"(\w+):(\d+(?:x\d+)+)", name)
     if not parts or parts[1] not in CHIPS or parts[2].count("x") + 1 != CHIPS[parts[1]].axes:
@@ -83,8 +84,7 @@ def find(name: str) -> Slice:
         raise UserError(f"--topology={name}: no such slice; they are written {known}, such as v5e:2x4")
     chip, sides = CHIPS[parts[1]], [int(side) for side in parts[2].split("x")]
     devices = _devices(name, chip, alone=math.prod(sides) < 4)
-    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-    return Slice(name, chip, mesh)
+    return Slice(name, chip, meshes.over(devices, fsdp))
 
 
 def require_libtpu() -> None:

@@ -80,6 +80,12 @@ def test_a_slice_must_divide_the_batch(capsys):
 
 
 @needs_libtpu
+def test_devices_that_share_a_state_must_divide_the_slice(capsys):
+    assert plan(*DIGITS, "--topology=v5e:2x4", "--config.mesh.fsdp=3") == 2
+    assert "config.mesh.fsdp=3 does not divide the 8 devices" in error(capsys)
+
+
+@needs_libtpu
 def test_a_plan_counts_what_the_vit_of_the_digits_does(capsys, tmp_path):
     picture = tmp_path / "roof.png"
     assert plan(*DIGITS, "--topology=v5e:2x2", "--advise", f"--figure={picture}") == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxhw import checkpoint, train
+from jaxhw import checkpoint, metrics, train
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw.__main__ import main
@@ -72,6 +72,18 @@ def test_a_run_stopped_in_any_stage_continues_bit_for_bit(whole, tmp_path, at):
     assert again["test_scores"] == whole[1]["test_scores"]
     states = [checkpoint.restore_variables(w, meshes.replicated(meshes.make_mesh(1))) for w in (tmp_path, whole[0])]
     jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_grids_in_parts_on_a_mesh_of_two_axes_are_learnt_and_rendered_alike(tmp_path):
+    """Through all stages, of which each divides what it can of its own grids."""
+    found = []
+    for name, mesh, layout in (("one", meshes.make_mesh(2), ()), ("two", meshes.make_mesh(1, fsdp=2), (("*", 0),))):
+        config = tiny(mesh={"layout": layout}, steps=24)
+        results = train.run(Nerf(config, mesh), config, mesh, tmp_path / name)
+        losses = [line["loss"] for line in metrics.read(tmp_path / name / "metrics.jsonl") if "loss" in line]
+        found.append([*losses, results["test_psnr"]])
+    assert len(found[0]) > 4
+    np.testing.assert_allclose(*found, rtol=1e-4)
 
 
 def test_averaged_weights_are_evaluated_with_the_masks_of_now(tmp_path):

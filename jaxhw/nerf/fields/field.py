@@ -79,6 +79,7 @@ class Field(ABC):
       stages: numbers of steps taken, ascending, after which `grow` is called; one that the run never takes, or takes
         last, is left out.
       notes: lines on what was chosen for the scene, which a user reads when a run starts.
+      indivisible: see :class:`jaxhw.task.Task`.
       moves_samples: whether `loss` has a gradient with respect to the rays, by which cameras can be refined.
       per_picture: names of entries of `params` whose leading axis counts the training pictures; `Rays.camera` is the
         row of a ray, and -1 stands for the mean of them.
@@ -91,6 +92,7 @@ class Field(ABC):
     per_picture: ClassVar[tuple[str, ...]] = ()
     stages: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    indivisible: str = ""
 
     @classmethod
     @abstractmethod

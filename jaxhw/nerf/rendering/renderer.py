@@ -34,7 +34,7 @@ class Renderer:
     def __init__(self, render: RenderRays, mesh: Mesh, background: np.ndarray, chunk: int):
         self.mesh, self.background = mesh, background
         pixels = functools.partial(render_pixels, render, background=jnp.asarray(background, jnp.float32), chunk=chunk)
-        rows, everywhere = PartitionSpec("data"), PartitionSpec()
+        rows, everywhere = meshes.by_row(mesh).spec, PartitionSpec()
         # Nothing crosses devices, so there is nothing for the check of replication to find.
         mapped = jax.shard_map(
             pixels, mesh=mesh, in_specs=(everywhere, everywhere, rows), out_specs=rows, check_vma=False

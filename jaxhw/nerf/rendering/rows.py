@@ -23,7 +23,7 @@ class Rows:
 
     def __init__(self, function: Callable[[PyTree, PyTree], PyTree], mesh: Mesh, chunk: int):
         self.size = chunk * mesh.size
-        rows, everywhere = PartitionSpec("data"), PartitionSpec()
+        rows, everywhere = meshes.by_row(mesh).spec, PartitionSpec()
         # Nothing crosses devices, so there is nothing for the check of replication to find.
         mapped = jax.shard_map(function, mesh=mesh, in_specs=(everywhere, rows), out_specs=rows, check_vma=False)
         self._function = jax.jit(mapped, out_shardings=meshes.replicated(mesh))

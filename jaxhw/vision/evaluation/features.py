@@ -26,7 +26,8 @@ class Extractor:
 
     def __init__(self, features: Callable[[PyTree, jax.Array], jax.Array], batch_size: int, mesh: Mesh):
         self.batch_size, self.mesh = batch_size, mesh
-        self._features = jax.jit(features, out_shardings=meshes.replicated(mesh))
+        whole = lambda variables, images: features(meshes.gathered(variables, mesh), images)
+        self._features = jax.jit(whole, out_shardings=meshes.replicated(mesh))
 
     def __call__(self, variables: PyTree, dataset: Dataset) -> np.ndarray:
         """[n, ...] for the n images in their order, on every process."""

@@ -65,7 +65,8 @@ class Evaluator:
 
     def __init__(self, logits: Callable[[PyTree, jax.Array], jax.Array], classes: int, batch_size: int, mesh: Mesh):
         self.batch_size, self.mesh = batch_size, mesh
-        self._add = jax.jit(lambda *args: _add(logits, *args), out_shardings=meshes.replicated(mesh))
+        whole = lambda variables, images: logits(meshes.gathered(variables, mesh), images)
+        self._add = jax.jit(lambda *args: _add(whole, *args), out_shardings=meshes.replicated(mesh))
         self._zero = {"confusion": np.zeros((classes, classes), np.int32), "top5": np.int32(0), "loss": np.float32(0)}
 
     def __call__(self, variables: PyTree, dataset: Dataset) -> Scores:

@@ -4,6 +4,8 @@ Shapes: images [b, h, w, c]; tokens x [b, n, d], n of them (patches, and the cla
 q, k and v are queries, keys and values, [b, heads, n, head_dim].
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -26,13 +28,10 @@ POOLS = ("cls", "mean")
 # timm embeds patches without LayerNorm, projects q, k and v with a bias and has LayerNorms of a smaller epsilon
 STYLES = ("vit-pytorch", "timm")
 EPSILON = {"vit-pytorch": 1e-5, "timm": 1e-6}
-# Rematerialisation: what the backward pass of a block computes again. "cheap" is what costs less than writing it to
-# memory and reading it back (LayerNorm, GELU, residual sums), "all" is the whole block.
-POLICIES = {
-    "cheap": jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden"),
-    "all": jax.checkpoint_policies.nothing_saveable,
-}
-REMAT = ("auto", "none", *POLICIES)
+# Rematerialisation: what the backward pass keeps of a block. Of "products" LayerNorm, GELU and residual sums are computed
+# again, which costs less than writing them to memory and reading them back.
+SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden")
+REMAT = {"none": lambda block: block, "products": partial(jax.checkpoint, policy=SAVED), "full": jax.checkpoint}
 _PROBABILITY = at_least(0), below(1)
 
 
@@ -131,9 +130,15 @@ class ViT(nn.Module):
     pool: str = option("cls", "features: the class token, or the mean over patches", one_of(*POOLS))
     head: str = option("linear", "classification head", one_of(*CLASSIFICATION_HEADS))
     style: str = option("vit-pytorch", "whose architecture, in detail", one_of(*STYLES))
+    layered = ("blocks",)  # of the parameters, what `gather` is called for layer by layer
+    gather: Callable[[Params], Params] = lambda params: params
     dtype: jnp.dtype = jnp.float32
     activations: str = option("auto", "their type; auto: dtype, but float32 on CPUs", one_of(*layers.ACTIVATIONS))
-    remat: str = option("auto", "what gradients compute again; auto: none on CPUs, else cheap", one_of(*REMAT))
+    remat: str = option(
+        "auto",
+        "what gradients keep of a block: all (none), products, its input (full); auto: none on CPUs, else products",
+        one_of("auto", *REMAT),
+    )
 
     def setup(self) -> None:
         tokens = (self.image_size // self.patch) ** 2
@@ -181,11 +186,11 @@ class ViT(nn.Module):
         def body(x: Array, layer: tuple[Params, Array, Array | None], queries: int = x.shape[1]) -> tuple[Array, None]:
             params, rate, key = layer
             rate = rate if self.drop_path else 0.0
-            return self.block.apply({"params": params}, x, rate, key, queries), None
+            return self.block.apply({"params": self.gather(params)}, x, rate, key, queries), None
 
         remat = self.remat
         if remat == "auto":
-            remat = "none" if jax.default_backend() == "cpu" else "cheap"
+            remat = "none" if jax.default_backend() == "cpu" else "products"
         if train and remat == "none":
             *layers_before, last = unstacked(stacked, self.depth)
             traced = jax.jit(body)  # once, not for each of them
@@ -193,7 +198,7 @@ class ViT(nn.Module):
                 x, _ = traced(x, layer)
         else:
             layers_before, last = jax.tree.map(lambda a: a[:-1], stacked), jax.tree.map(lambda a: a[-1], stacked)
-            x, _ = lax.scan(jax.checkpoint(body, policy=POLICIES.get(remat)), x, layers_before)
+            x, _ = lax.scan(REMAT[remat](body), x, layers_before)
         return body(x, last, 1 if self.pool == "cls" else x.shape[1])[0]
 
     @nn.compact

@@ -86,7 +86,7 @@ class Classify(Task):
         self.steps_per_epoch = len(self.train.labels) / config.batch_size
         self.steps = configs.steps(config, self.steps_per_epoch)
         self.classifier = Classifier(config, self.names, self.train.image_size)
-        parts.check(config)
+        parts.check(config, batch_norm="norm_groups" in config.model and not config.frozen)
         self.apply = parts.in_training(self.classifier.model, mesh)
         self.groups = HEAD_ALONE if config.frozen else ()
         if config.frozen and any(not prefix.startswith("head") for prefix, _ in config.optim.groups):
@@ -131,15 +131,25 @@ class Classify(Task):
     def loss(
         self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        return self.part_loss(params, model_state, self.augmented(batch, context), context)
+
+    def augmented(self, batch: PyTree, context: Context) -> PyTree:
         # Each image by itself, then label smoothing, then mixtures of pairs of images, targets with them.
         options = self.config.augment
-        image_rng, mix_rng, dropout_rng = jax.random.split(context.rng, 3)
+        image_rng, mix_rng, _ = jax.random.split(context.rng, 3)
         images = self.augment(jax.random.split(image_rng, len(batch["label"])), batch["image"])
         targets = mixing.smooth(batch["label"], len(self.names), options.label_smoothing)
         images, targets = mixing.mix(mix_rng, images, targets, options.mixup, options.cutmix, options.mix_probability)
+        return {"image": images, "target": targets}
+
+    def part_loss(
+        self, params: PyTree, model_state: PyTree, part: PyTree, context: Context
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        images, targets, dropout_rng = part["image"], part["target"], jax.random.split(context.rng, 3)[2]
         variables, images = {"params": params, **model_state}, self.classifier.normalise(images)
         # A frozen backbone is frozen in its batch statistics too, and has no dropout: it runs in evaluation mode.
         if self.config.frozen:
+            variables = meshes.gathered(variables, context.mesh)
             logits, new_state = self.classifier.model.apply(variables, images, train=False), model_state
         else:
             logits, new_state = self.apply(variables, images, dropout_rng)

@@ -76,6 +76,7 @@ class Linear(Task):
 
     unit = "images"
     metric_names = ("loss", "accuracy")
+    indivisible = "of the heads, the best one for a whole batch is reported"
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         _check(config)
@@ -151,8 +152,9 @@ class Linear(Task):
         The step of SGD is linear in the gradient, so that a factor on a head's loss is a factor on its learning rate.
         """
         rates, l2 = jnp.asarray(self.grid).T
-        losses, right = _losses(params["head"], batch["feature"], batch["label"])
-        penalties = 0.5 * l2 * jnp.sum(jnp.square(params["head"]["kernel"]), (1, 2))
+        head = meshes.gathered(params["head"], context.mesh)
+        losses, right = _losses(head, batch["feature"], batch["label"])
+        penalties = 0.5 * l2 * jnp.sum(jnp.square(head["kernel"]), (1, 2))
         total = jnp.sum(rates * (losses.mean(0) + penalties))
         # The smallest loss that is a number: a head whose rate is too high may diverge.
         return total, (model_state, {"loss": jnp.nanmin(losses.mean(0)), "accuracy": right.mean(0).max()})

@@ -88,13 +88,15 @@ class Pretrain(Task):
         self.config, options = config, Options.of(config)
         require("config.batch_size", config.batch_size, at_least(2), kind=int)
         self.method = methods.create(config.method)
+        if not self.method.divides:
+            self.indivisible = f"the loss of {config.method.name} compares all images of a batch"
         self.views = views.pipeline(config.augment.to_dict(), config.views)
         # The images, and the networks that their size fits.
         self.images = load(config)
         self.train, size = self.images.train, self.images.train.image_size
         views.check_size(config.augment, size)
         self.encoder = Encoder(config, size)
-        parts.check(config)
+        parts.check(config, batch_norm=True)  # that of the heads
         heads = self.method.heads(registry.DTYPES[config.dtype])
         self.networks = Networks({"backbone": self.encoder.model, **heads}, self.method.together, mesh)
         # The length of the run: an epoch is a whole number of batches, none of which holds an image twice.
@@ -156,10 +158,19 @@ class Pretrain(Task):
     def loss(
         self, params: PyTree, model_state: PyTree, batch: PyTree, context: Context
     ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
-        # Views of each image, and what the online network makes of them.
-        view_rng, dropout_rng = jax.random.split(context.rng)
-        images = self.views(jax.random.split(view_rng, len(batch["image"])), batch["image"])
-        images, stats = self.encoder.normalise(images), model_state["batch_stats"]
+        return self.part_loss(params, model_state, self.augmented(batch, context), context)
+
+    def augmented(self, batch: PyTree, context: Context) -> PyTree:
+        """Views of each image."""
+        view_rng, _ = jax.random.split(context.rng)
+        return {"views": self.views(jax.random.split(view_rng, len(batch["image"])), batch["image"])}
+
+    def part_loss(
+        self, params: PyTree, model_state: PyTree, part: PyTree, context: Context
+    ) -> tuple[jax.Array, tuple[PyTree, dict[str, jax.Array]]]:
+        # What the online network makes of the views.
+        _, dropout_rng = jax.random.split(context.rng)
+        images, stats = self.encoder.normalise(part["views"]), model_state["batch_stats"]
         online, new_stats = self.networks(params, stats, images, dropout_rng)
         # The target network runs in training mode like the online network; its running statistics are never used.
         targets = None

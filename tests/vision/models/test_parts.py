@@ -10,14 +10,14 @@ from jaxhw.vision.models import parts
 from jaxhw.vision.models.resnet import ResNet
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
-def test_devices_do_not_change_outputs_statistics_and_gradients(devices):
+@pytest.mark.parametrize("axes", [(2, 1), (4, 1), (8, 1), (2, 2), (4, 2)])
+def test_devices_do_not_change_outputs_statistics_and_gradients(axes):
     model = ResNet((1, 1), bottleneck=False, width=4, stem="cifar", num_classes=3, norm_groups=4)
     images = jax.random.normal(jax.random.key(0), (16, 8, 8, 3))
     variables = model.init(jax.random.key(1), images, train=False)
 
-    def measure(count):
-        mesh = meshes.make_mesh(count)
+    def measure(data, fsdp):
+        mesh = meshes.make_mesh(data, fsdp=fsdp)
         apply = parts.in_training(model, mesh)
 
         def loss(params, images):
@@ -29,7 +29,7 @@ def test_devices_do_not_change_outputs_statistics_and_gradients(devices):
         (_, aux), grads = value(jax.device_put(variables["params"], meshes.replicated(mesh)), put)
         return jax.device_get((aux, grads))
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), measure(1), measure(devices))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), measure(1, 1), measure(*axes))
 
 
 def test_devices_with_whole_parts_meet_at_the_gradient_alone():

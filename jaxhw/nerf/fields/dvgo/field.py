@@ -72,6 +72,11 @@ class DVGO(Field):
     def stages(self) -> tuple[int, ...]:
         return tuple(step for step, _ in stages.plan(self.options, self.setting.steps))
 
+    @property
+    def indivisible(self) -> str:
+        penalised = any(self.options.total_variation)
+        return "config.model.total_variation is weighed against a whole batch" if penalised else ""
+
     def start(self, rng: jax.Array) -> Variables:
         return stages.start(self.options, self.setting, rng)
 

@@ -35,10 +35,12 @@ class Method(ABC):
     Attributes:
         together: whether all views of a batch go through the networks as one batch, whose statistics they share, or
             view by view, each with its own statistics; as the method's authors do.
+        divides: whether the loss of a batch is the mean of its images' losses, so that `config.accumulate` may cut it.
         target: whether there is a target network, a moving average of the backbone and the projection head.
     """
 
     together: ClassVar[bool] = True
+    divides: ClassVar[bool] = False
     target: ClassVar[bool] = False
 
     @abstractmethod

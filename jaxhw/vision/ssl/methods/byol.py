@@ -19,6 +19,8 @@ class BYOL(Momentum):
     The views share their batch statistics, as in byol-pytorch; the authors' code calls the network once a view.
     """
 
+    divides = True
+
     hidden: int = option(4096, "hidden width of projection head and predictor", at_least(1))
     dim: int = option(256, "width of projections", at_least(1))
 

@@ -22,6 +22,7 @@ class SimSiam(Method):
     bottleneck: int = option(512, "the predictor's hidden width", at_least(1))
 
     together = False
+    divides = True
 
     def heads(self, dtype: jnp.dtype) -> dict[str, nn.Module]:
         widths = (self.hidden,) * (self.layers - 1) + (self.dim,)
