@@ -147,6 +147,12 @@ def test_every_key_of_a_config_and_every_extra_that_prose_names_exists():
     assert set(re.findall(r"jaxhw\[(\w+)\]", whole)) <= extras.keys()
 
 
+def test_one_version_everywhere():
+    version = tomllib.loads(text("pyproject.toml"))["project"]["version"]
+    assert f"\nversion: {version}\n" in text("CITATION.cff")
+    assert re.search(r"^## \[(.+?)\]", text("CHANGELOG.md"), re.M)[1] == version
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_its_blocks_run_one_after_the_other(document, tmp_path):
