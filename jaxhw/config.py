@@ -82,8 +82,8 @@ def steps(config: ConfigDict, steps_per_epoch: float) -> int:
 def parse(argv: Sequence[str], key: str = "", **strings: str) -> tuple[ConfigDict, dict[str, str]]:
     """Reads ``--config=FILE[:variant]``, ``--config.key=value``... and further string flags from ``argv``.
 
-    The file may import others of its folder as ``from configs import NAME``, wherever that folder lies. The bare name of
-    a config that comes with the package does, too: ``--config=vit:digits``.
+    The file may import others of its folder as ``from configs import NAME``, wherever that folder lies. The bare name
+    of a config that comes with the package does as well: ``--config=vit:digits``.
 
     Args:
       argv: the arguments without the program's name.

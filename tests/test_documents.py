@@ -24,11 +24,13 @@ DOCUMENTS = sorted(
 IMAGES = "--config.dataset=digits --config.normalise=none --config.image_size=0 --config.batch_size=32 --config.steps=2"
 CONSTANT = "--config.optim.schedule=constant --config.optim.warmup_steps=0"
 SCENE = "--config.scene=demo --config.split=given --config.downscale=8 --config.batch_size=256 --config.lpips=none"
+GRIDS = "--config.model.hash.levels=3 --config.model.hash.table_size=512 --config.model.proposal.voxels=16"
 TINY = {
     r"--config=(vit|resnet18|simclr|linear|finetune)\b": f"{IMAGES} {CONSTANT}",
     r"--config=(resnet18|finetune)\b": "--config.earlier_sizes=()",
     r"--config=vit\b": "--config.model.depth=1 --config.model.width=16 --config.model.mlp=16",
-    r"--config=(dvgo|nerfacto)\b": f"{SCENE} --config.steps=60 --config.eval_every=30",
+    r"--config=dvgo\b": f"{SCENE} --config.steps=240 --config.eval_every=120",
+    r"--config=nerfacto\b": f"{SCENE} {GRIDS} --config.steps=30 --config.eval_every=30",
     r"jaxhw render": "--frames=2",
     r"--what=points": "--count=500",
     r"--what=mesh": "--resolution=24",
@@ -38,6 +40,7 @@ ONLY_PARSED = {
     r"jaxhw (capture|plan|study|sweep)\b": "takes a video, a compiler for TPUs, hours",
     r"jaxhw view|viewer=True": "serves until it is stopped",
     r"~/": "data of the reader's own",
+    r"--workdir=runs/toy --what=(points|mesh)": "steps that are few leave no surface",
     r"--coordinator": "waits for others",
 }
 
