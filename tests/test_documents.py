@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 IMAGES = "--config.dataset=digits --config.normalise=none --config.image_size=0 --config.batch_size=32 --config.steps=2"
 CONSTANT = "--config.optim.schedule=constant --config.optim.warmup_steps=0"
 SCENE = "--config.scene=demo --config.split=given --config.downscale=8 --config.batch_size=256 --config.lpips=none"
-GRIDS = "--config.model.hash.levels=3 --config.model.hash.table_size=512 --config.model.proposal.voxels=16"
+GRIDS = "--config.model.hash.levels=3 --config.model.hash.table_size=16384 --config.model.proposal.voxels=16"
 TINY = {
     r"--config=(vit|resnet18|simclr|linear|finetune)\b": f"{IMAGES} {CONSTANT}",
     r"--config=(resnet18|finetune)\b": "--config.earlier_sizes=()",
