@@ -32,15 +32,13 @@ TINY = {
     r"--config=dvgo\b": f"{SCENE} --config.steps=240 --config.eval_every=120",
     r"--config=nerfacto\b": f"{SCENE} {GRIDS} --config.steps=30 --config.eval_every=30",
     r"jaxhw render": "--frames=2",
-    r"--what=points": "--count=500",
-    r"--what=mesh": "--resolution=24",
 }
 # What a session leaves out.
 ONLY_PARSED = {
     r"jaxhw (capture|plan|study|sweep)\b": "takes a video, a compiler for TPUs, hours",
     r"jaxhw view|viewer=True": "serves until it is stopped",
     r"~/": "data of the reader's own",
-    r"--workdir=runs/toy --what=(points|mesh)": "steps that are few leave no surface",
+    r"--what=(points|mesh)": "a scene that has hardly been learnt has no surface",
     r"--coordinator": "waits for others",
 }
 
