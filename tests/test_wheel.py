@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def commands(wheel, tmp_path_factory):
     place = tmp_path_factory.mktemp("installed")
     run([sys.executable, "-m", "venv", "--without-pip", str(place)], place)
     [packages] = place.glob("lib/python*/site-packages")
-    (packages / "needed.pth").write_text(sysconfig.get_path("purelib"))
+    (packages / "needed.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
     python = place / "bin" / "python"
     run([sys.executable, "-m", "pip", f"--python={python}", "install", "--no-deps", "--no-index", str(wheel)], place)
     return python.parent
