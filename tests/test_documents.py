@@ -37,7 +37,7 @@ TINY = {
 ONLY_PARSED = {
     r"jaxhw (capture|plan|study|sweep)\b": "takes a video, a compiler for TPUs, hours",
     r"jaxhw view|viewer=True": "serves until it is stopped",
-    r"~/": "data of the reader's own",
+    r"~/|nerf_synthetic/": "data of the reader's own",
     r"--what=(points|mesh)": "a scene that has hardly been learnt has no surface",
     r"--coordinator": "waits for others",
 }
