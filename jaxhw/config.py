@@ -84,7 +84,8 @@ def steps(config: ConfigDict, steps_per_epoch: float) -> int:
 def parse(argv: Sequence[str], key: str = "", **strings: str) -> tuple[ConfigDict, dict[str, str]]:
     """Reads ``--config=FILE[:variant]``, ``--config.key=value``... and further string flags from ``argv``.
 
-    The file may import others of its folder as ``from configs import NAME``, wherever that folder lies.
+    The file may import others of its folder as ``from configs import NAME``, wherever that folder lies. The bare name
+    of a config that comes with the package does as well: ``--config=vit:digits``.
 
     Args:
       argv: the arguments without the program's name.
@@ -218,12 +219,11 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _resolve(argument: str) -> str:
-    """Lets ``--config=configs/x.py`` name the copy inside an installed package where the folder is elsewhere."""
-    match = re.fullmatch(r"(--?config=)(configs/[^:]+)(.*)", argument)
-    packaged = Path(__file__).parent / match[2] if match else None
-    if packaged and not os.path.exists(match[2]) and packaged.exists():
-        return f"{match[1]}{packaged}{match[3]}"
-    return argument
+    """``--config=vit:digits`` or ``--config=configs/vit.py:digits`` as a path: in this folder, else in the package."""
+    match = re.fullmatch(r"(--?config=)(?:(\w+)|configs/(\w+)\.py)(:.*)?", argument)
+    name = match and (match[2] or match[3])
+    found = next((file for folder in hints.FOLDERS if (file := folder / f"{name}.py").is_file()), None)
+    return f"{match[1]}{found}{match[4] or ''}" if match and found else argument
 
 
 def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:

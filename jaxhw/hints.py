@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-FOLDERS = (Path("configs"), Path(__file__).parent / "configs")  # in a checkout, and in an installed package
+_HERE = Path(__file__).parent
+FOLDERS = (Path("configs"), _HERE / "shipped" / "configs", _HERE.parent / "configs")  # a wheel's, an editable install's
 
 
 def key(name: str, known: Collection[str]) -> str:
@@ -18,7 +19,7 @@ def key(name: str, known: Collection[str]) -> str:
 
 
 def config_file(name: str) -> str:
-    """ "; did you mean configs/vit.py?" for "vit", "vit.py" or "configs/vti.py"."""
+    """ "; did you mean configs/vit.py?" for "vti", "vit.py" or "configs/vti.py"."""
     stems = {path.stem for folder in FOLDERS for path in folder.glob("*.py")}
     close = difflib.get_close_matches(Path(name).stem, stems, n=1, cutoff=0.6)
     return f"; did you mean configs/{close[0]}.py?" if close else ""

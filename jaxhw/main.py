@@ -1,7 +1,7 @@
 """Trains what a config describes: ``python -m jaxhw.main --config=configs/vit.py --workdir=runs/vit``.
 
-Flags: ``--config=FILE[:variant]``, ``--workdir=DIR``, ``--config.key=value`` for any key. The same command again
-continues a run that was stopped.
+Flags: ``--config=FILE[:variant]`` (or the bare name of a config that comes with the package), ``--workdir=DIR``,
+``--config.key=value`` for any key. The same command again continues a run that was stopped.
 
 Several processes share a run where SLURM, Open MPI, Kubernetes or a Cloud TPU has started them, or with
 ``--coordinator=HOST:PORT`` (where process 0 listens), ``--processes=N`` and ``--process=I`` (this one, from 0).

@@ -30,3 +30,14 @@ def start(arguments: list[str], devices: int, **more: str) -> subprocess.Popen:
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
     environment = {**os.environ, **flags, **more}
     return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+
+
+def run_script(source: str, folder: Path, timeout: float = 600) -> None:
+    """Runs a Python program in a folder, as a user who has the package would; it must succeed."""
+    script = folder / "script.py"
+    script.write_text(source)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,8 +1,5 @@
 """The notebooks of colab/: text and .ipynb are one, without outputs, and their cells run, on tiny settings."""
 
-import os
-import subprocess
-import sys
 import tomllib
 
 import jupytext
@@ -60,12 +57,5 @@ def test_a_notebook_runs_on_tiny_settings(name, tmp_path):
     settings = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ())]
     assert len(settings) == 1
     settings[0].source += TINY[name].format(port=ports.free_port())
-    script = tmp_path / "notebook.py"
-    script.write_text("\n".join(cell.source for cell in cells))
-    (tmp_path / "configs").symlink_to(processes.ROOT / "configs")
-    environment = os.environ | {"PYTHONPATH": str(processes.ROOT), "XLA_FLAGS": ""}
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    processes.run_script("\n".join(cell.source for cell in cells), tmp_path)
     assert list((tmp_path / "runs").glob("*/results.json"))

@@ -77,6 +77,15 @@ def test_a_file_imports_its_neighbours_wherever_they_lie(tmp_path, monkeypatch):
     assert sys.path == before
 
 
+@pytest.mark.parametrize("written", ["vit", "configs/vit.py"])
+def test_shipped_configs_are_found_from_any_folder_behind_those_of_that_folder(tmp_path, monkeypatch, written):
+    monkeypatch.chdir(tmp_path)
+    assert parse(f"--config={written}:digits")[0].dataset == "digits"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "vit.py").write_text(FILE)
+    assert parse(f"--config={written}")[0].task == "toy"
+
+
 SWEEP = """
 from jaxhw import config, sweep
 def get_config():

@@ -10,7 +10,8 @@ from jaxhw import version
     ("flags", "message"),
     [
         ("configs/vit.py", "no config given; a config is named by --config=configs/vit.py"),
-        ("--config=vit", "config file vit does not exist; did you mean configs/vit.py?"),
+        ("--config=vti", "config file vti does not exist; did you mean configs/vit.py?"),
+        ("--config=vit.py", "config file vit.py does not exist; did you mean configs/vit.py?"),
         ("--config=configs/vti.py", "config file configs/vti.py does not exist; did you mean configs/vit.py?"),
         ("--config=nothing_like_it", "config file nothing_like_it does not exist"),
         ("--config=configs/vit.py --config.lr=0.1", "the config has no key config.lr; did you mean config.optim.lr?"),

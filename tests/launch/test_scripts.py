@@ -67,3 +67,5 @@ def test_the_dockerfile_installs_extras_that_exist():
 def test_one_address_of_the_repository_everywhere():
     address = tomllib.loads((processes.ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
     assert f"REPO=${{REPO:-{address}}}" in (launched.LAUNCH / "tpu_vm.sh").read_text()
+    for name in ("mkdocs.yml", "CITATION.cff"):
+        assert f"{address}\n" in (processes.ROOT / name).read_text()

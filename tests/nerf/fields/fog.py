@@ -1,4 +1,4 @@
-"""A radiance field of its own, as a reader of ARCHITECTURE.md would add one: a small network of the position."""
+"""A radiance field of its own, as a reader of docs/adding.md would add one: a small network of the position."""
 
 import dataclasses
 
