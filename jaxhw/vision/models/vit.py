@@ -28,8 +28,8 @@ POOLS = ("cls", "mean")
 # timm embeds patches without LayerNorm, projects q, k and v with a bias and has LayerNorms of a smaller epsilon
 STYLES = ("vit-pytorch", "timm")
 EPSILON = {"vit-pytorch": 1e-5, "timm": 1e-6}
-# Rematerialisation: what the backward pass keeps of a block. Of "products" LayerNorm, GELU and residual sums are computed
-# again, which costs less than writing them to memory and reading them back.
+# Rematerialisation: what the backward pass keeps of a block. With "products" LayerNorm, GELU and residual
+# sums are computed again, which costs less than writing them to memory and reading them back.
 SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden")
 REMAT = {"none": lambda block: block, "products": partial(jax.checkpoint, policy=SAVED), "full": jax.checkpoint}
 _PROBABILITY = at_least(0), below(1)
