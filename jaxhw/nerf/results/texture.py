@@ -11,6 +11,7 @@ from jaxhw.errors import UserError
 
 PADDING = 2  # texels between charts, so that none reads another's colours
 BLOCK = 2**22  # texels that are looked at together
+WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)  # a material's colours, by which its texture is multiplied
 
 Colours = Callable[[np.ndarray, np.ndarray], np.ndarray]  # points, normals [k, 3] -> uint8 [k, 3]
 
@@ -36,7 +37,7 @@ def textured(mesh: trimesh.Trimesh, size: int, colours: Colours) -> trimesh.Trim
     # Texels of no triangle take the nearest one's colour: interpolation at a chart's edge reads them too.
     nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
     image = Image.fromarray(picture[tuple(nearest)][::-1])  # v points up, rows go down
-    material = trimesh.visual.material.SimpleMaterial(image=image)
+    material = trimesh.visual.material.SimpleMaterial(image=image, ambient=WHITE, diffuse=WHITE, specular=BLACK)
     mesh.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
     return mesh
 
