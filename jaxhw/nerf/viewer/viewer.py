@@ -27,7 +27,7 @@ from jaxhw.nerf.viewer.session import Session
 from jaxhw.serving import Address
 
 LAST = 0.2  # seconds for a last line to reach the browsers
-PATIENCE = 20.0  # seconds for viser's server to give an address; of itself viser waits for ever
+PATIENCE = 30.0  # seconds for viser's server to give an address; of itself viser waits for ever
 
 
 class Viewer:
