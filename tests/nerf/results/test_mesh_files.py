@@ -59,6 +59,7 @@ def test_files_with_a_texture(ball, tmp_path, name):
     read = trimesh.load(tmp_path / name, force="mesh", process=False)
     assert len(read.faces) == len(ball.faces)
     image = image_of(read) / 255
+    assert max(image.shape) == 256
     u, v = read.visual.uv[read.faces].mean(1).T
     found = image[((1 - v) * image.shape[0]).astype(int), (u * image.shape[1]).astype(int)]
     np.testing.assert_allclose(found, demo_surface.colour(read.triangles_center), atol=0.03)
