@@ -95,10 +95,6 @@ class Page:
         wait(lambda: self.evaluate(f"!!{found}"))
         self.evaluate(f"document.getElementById({found}.htmlFor).click()")
 
-    def download_to(self, folder: Path) -> None:
-        """What the page saves from now on lies in this folder."""
-        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-
     def text(self) -> str:
         """All that the page says."""
         return self.evaluate("document.body.innerText")

@@ -119,18 +119,6 @@ def test_a_camera_that_is_dragged_is_followed_before_the_mouse_rests(viewer, pag
     browser.wait(lambda: complete(viewer))
 
 
-def test_a_snapshot_is_the_finest_picture(viewer, page, workdir, tmp_path):
-    page.download_to(tmp_path)
-    page.drag((300, 350), (360, 350))
-    page.press("save a snapshot")  # while the camera still glides
-    path = tmp_path / f"{workdir.name}_colour.png"
-    browser.wait(path.exists)
-    browser.wait(lambda: complete(viewer))
-    rendered = panels.to_uint8(session(viewer).last.rendered.colour)
-    saved = np.asarray(Image.open(path))
-    assert saved.shape == rendered.shape and np.abs(saved.astype(float) - rendered).mean() < 5
-
-
 def test_a_box_cuts_the_scene(viewer, page):
     one = session(viewer)
     browser.wait(lambda: complete(viewer))
