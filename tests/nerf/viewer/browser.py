@@ -89,12 +89,6 @@ class Page:
         wait(lambda: self.evaluate(f"!!{found}"))
         self.evaluate(f"{found}.click()")
 
-    def tick(self, label: str) -> None:
-        """Clicks the checkbox of the page's panel that has this label."""
-        found = f"[...document.querySelectorAll('label')].find(e => e.textContent.trim() === {json.dumps(label)})"
-        wait(lambda: self.evaluate(f"!!{found}"))
-        self.evaluate(f"document.getElementById({found}.htmlFor).click()")
-
     def text(self) -> str:
         """All that the page says."""
         return self.evaluate("document.body.innerText")
