@@ -106,17 +106,17 @@ def _model(args: argparse.Namespace, out: Path) -> None:
 
 
 def _points(args: argparse.Namespace, out: Path) -> None:
-    from jaxhw.nerf.results import points
+    from jaxhw.nerf.results import cloud_files, points
 
     opened = _opened(args)
     files.make_folder(out.parent, "--out")
     cloud = points.make(opened, args.count or 1_000_000).moved(opened.scene.to_capture)
-    points.write(out, cloud, uncertainty=bool(args.uncertainty))
+    cloud_files.write(out, cloud, uncertainty=bool(args.uncertainty))
     print(f"{len(cloud):,} points in {out}")
 
 
 def _mesh(args: argparse.Namespace, out: Path) -> None:
-    from jaxhw.nerf.results import mesh, texture
+    from jaxhw.nerf.results import mesh, mesh_files, texture
 
     if args.texture and out.suffix == ".ply":
         raise UserError(f"--out={out}: a .ply has no texture; name the file FILE.obj or FILE.glb")
@@ -128,7 +128,7 @@ def _mesh(args: argparse.Namespace, out: Path) -> None:
         made = texture.textured(made, args.texture, lambda at, normals: mesh.colours(opened, at, normals, voxel))
     else:
         made = mesh.coloured(opened, made)
-    mesh.write(out, made.apply_transform(opened.scene.to_capture))
+    mesh_files.write(out, made.apply_transform(opened.scene.to_capture))
     print(f"{len(made.vertices):,} vertices and {len(made.faces):,} triangles in {out}")
 
 

@@ -8,6 +8,7 @@ it trains, train it with --config.viewer=True.
 """
 
 import argparse
+import multiprocessing
 from typing import TYPE_CHECKING
 
 from jaxhw import config as configs
@@ -56,6 +57,8 @@ def _scene(args: argparse.Namespace, address: Address, stop: StopRequest) -> Non
     print(address.lines(), flush=True)
     try:
         if args.share:
+            # viser's tunnel is a process of its own, and JAX's threads survive no fork.
+            multiprocessing.set_start_method("spawn", force=True)
             print(f"shared: {viewer.share()}", flush=True)
         while not stop.asked:
             following.look()

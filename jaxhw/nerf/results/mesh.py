@@ -5,7 +5,6 @@ underside of tables, floaters behind walls. Nothing closes holes: where no camer
 k counts points.
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +13,6 @@ import numpy as np
 import trimesh
 from skimage import measure
 
-from jaxhw import files
 from jaxhw.errors import UserError
 from jaxhw.nerf.rendering import volume
 from jaxhw.nerf.rendering.rows import Rows
@@ -144,9 +142,3 @@ def colours(run: Run, at: np.ndarray, normals: np.ndarray, voxel: float) -> np.n
 
     rows = Rows(shade, run.renderer.mesh, CHUNK // SAMPLES)
     return to_uint8(rows(run.variables, (at.astype(np.float32), normals.astype(np.float32)), "colours"))
-
-
-def write(path: Path, mesh: trimesh.Trimesh) -> None:
-    """Writes a .ply, .obj or .glb; beside an .obj with a texture come its material.mtl and picture."""
-    with files.complete(path) as partial:
-        mesh.export(partial)

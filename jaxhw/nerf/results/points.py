@@ -5,21 +5,18 @@ surface there too, from another direction. What is left of floaters has no neigh
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Self
 
 import jax
 import numpy as np
 from scipy.spatial import cKDTree
 
-from jaxhw import files
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras.alignment import scale_of
 from jaxhw.nerf.results.depth_maps import DepthMaps, Observers, observe
 from jaxhw.nerf.results.panels import to_uint8
 from jaxhw.nerf.results.run import Run
 
-FORMATS = (".ply", ".npz")
 SURVEY = 200_000  # pixels that tell how many a cloud of a given size takes
 SPARE = 1.2  # as many pixels more than they tell
 PARALLAX = np.radians(1.0)  # less tells nothing of a distance: all cameras agree about a far background anywhere
@@ -134,41 +131,3 @@ def normals(points: np.ndarray, directions: np.ndarray) -> np.ndarray:
         found[part] = np.linalg.eigh(np.einsum("kni,knj->kij", near, near))[1][:, :, 0]
     away = (found * directions).sum(1, keepdims=True) > 0
     return np.where(away, -found, found)
-
-
-def write(path: Path, cloud: Cloud, uncertainty: bool = False) -> None:
-    """Writes a .ply (binary) or .npz; with `uncertainty`, also the observers and the spread of their colours."""
-    arrays = {"points": cloud.points, "normals": cloud.normals, "colours": cloud.colours}
-    if uncertainty:
-        arrays |= {"observers": cloud.observers, "spread": cloud.spread}
-    with files.complete(path) as partial:
-        if path.suffix == ".npz":
-            np.savez_compressed(partial, **arrays)
-        else:
-            partial.write_bytes(_ply(arrays))
-
-
-# The names of the arrays' columns in a PLY file, as MeshLab, CloudCompare and Blender know them.
-COLUMNS = {
-    "points": ("x", "y", "z"),
-    "normals": ("nx", "ny", "nz"),
-    "colours": ("red", "green", "blue"),
-    "observers": ("observers",),
-    "spread": ("colour_spread",),
-}
-KINDS = {"float32": "float", "uint8": "uchar", "int32": "int"}
-
-
-def _ply(arrays: dict[str, np.ndarray]) -> bytes:
-    columns = [
-        (column, KINDS[array.dtype.name], values)
-        for name, array in arrays.items()
-        for column, values in zip(COLUMNS[name], array.reshape(len(array), -1).T, strict=True)
-    ]
-    count = len(arrays["points"])
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
-    header += [f"property {kind} {column}" for column, kind, _ in columns]
-    table = np.empty(count, [(column, values.dtype.newbyteorder("<")) for column, _, values in columns])
-    for column, _, values in columns:
-        table[column] = values
-    return "\n".join([*header, "end_header", ""]).encode() + table.tobytes()

@@ -11,12 +11,13 @@ from jaxhw.errors import UserError
 
 PADDING = 2  # texels between charts, so that none reads another's colours
 BLOCK = 2**22  # texels that are looked at together
+WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)  # a material's colours, by which its texture is multiplied
 
 Colours = Callable[[np.ndarray, np.ndarray], np.ndarray]  # points, normals [k, 3] -> uint8 [k, 3]
 
 
 def textured(mesh: trimesh.Trimesh, size: int, colours: Colours) -> trimesh.Trimesh:
-    """The mesh, cut into charts, with a texture of about size x size texels.
+    """The mesh, cut into charts, with a texture of `size` texels along its longer side.
 
     Raises:
       UserError: xatlas is not installed.
@@ -36,7 +37,7 @@ def textured(mesh: trimesh.Trimesh, size: int, colours: Colours) -> trimesh.Trim
     # Texels of no triangle take the nearest one's colour: interpolation at a chart's edge reads them too.
     nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
     image = Image.fromarray(picture[tuple(nearest)][::-1])  # v points up, rows go down
-    material = trimesh.visual.material.SimpleMaterial(image=image)
+    material = trimesh.visual.material.SimpleMaterial(image=image, ambient=WHITE, diffuse=WHITE, specular=BLACK)
     mesh.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
     return mesh
 
@@ -51,7 +52,9 @@ def _unwrapped(mesh: trimesh.Trimesh, size: int) -> tuple[np.ndarray, np.ndarray
     options.resolution, options.padding = size, PADDING
     atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
     atlas.generate(pack_options=options)
-    return *atlas[0], (atlas.height, atlas.width)
+    # Where many charts leave gaps xatlas takes more room than it was given: 40 % more a side for 50,000 triangles.
+    shape = size * np.array([atlas.height, atlas.width]) / max(atlas.height, atlas.width)
+    return *atlas[0], tuple(shape.round().astype(int).tolist())
 
 
 def _texels(corners: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

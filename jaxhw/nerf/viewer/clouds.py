@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 
 from jaxhw.errors import UserError
+from jaxhw.nerf.results import cloud_files
 from jaxhw.nerf.scenes.scene import Scene
 
 MOST = 300_000  # points of a cloud that a browser is sent
@@ -51,7 +52,7 @@ def exported(path: Path, to_capture: np.ndarray) -> dict[str, Cloud]:
       UserError: the file holds no such cloud.
     """
     try:
-        arrays = _arrays(path)
+        arrays = cloud_files.read(path)
         every = -(-len(arrays["points"]) // MOST) or 1
         arrays = {name: array[::every] for name, array in arrays.items()}
         back = np.linalg.inv(to_capture)
@@ -63,16 +64,6 @@ def exported(path: Path, to_capture: np.ndarray) -> dict[str, Cloud]:
         return clouds
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{path} is no exported point cloud ({error}): export it again") from None
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix == ".npz":
-        with np.load(path) as file:
-            return dict(file)
-    import trimesh
-
-    cloud = trimesh.load(path)
-    return {"points": np.asarray(cloud.vertices), "colours": np.asarray(cloud.colors)[:, :3]}
 
 
 def _coloured(values: np.ndarray) -> np.ndarray:

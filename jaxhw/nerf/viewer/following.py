@@ -1,18 +1,15 @@
 """A workdir that a run may still be writing into: its newest checkpoint and its progress, looked for now and then."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxhw import checkpoint, metrics
-from jaxhw.errors import UserError, one_line, warn
 from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.viewer.viewer import Viewer
+from jaxhw.polling import Poller
 
-EVERY = 3.0  # seconds
 
-
-class Following:
+class Following(Poller):
     """Keeps a viewer up to date with its workdir.
 
     Args:
@@ -20,24 +17,11 @@ class Following:
     """
 
     def __init__(self, viewer: Viewer, workdir: Path, open_run: Callable[[], Run], steps: int):
-        self.viewer, self.workdir, self.open_run, self.steps = viewer, workdir, open_run, steps
+        super().__init__(workdir)
+        self.viewer, self.open_run, self.steps = viewer, open_run, steps
         self.seen = self.shown = checkpoint.newest(workdir)
-        self.looked = 0.0
 
-    def look(self) -> None:
-        """Looks, if it is time to. What cannot be read is told, and what was read stays on show."""
-        if time.perf_counter() - self.looked < EVERY:
-            return
-        self.looked = time.perf_counter()
-        try:
-            self._look()
-        except (UserError, OSError) as error:
-            self._tell(one_line(str(error)))
-
-    def _look(self) -> None:
-        if not self.workdir.is_dir():
-            self._tell(f"{self.workdir} is not there any more; what was read of it is still shown")
-            return
+    def _read(self) -> None:
         newest = checkpoint.newest(self.workdir)
         if newest is not None and newest != self.seen:
             self.seen = newest  # whatever comes of it: one that cannot be read is not tried again
@@ -48,7 +32,6 @@ class Following:
         self.viewer.tell(f"{shown}{line}", step / max(self.steps, 1))
 
     def _tell(self, line: str) -> None:
-        warn(line)
         self.viewer.tell(line)
 
 

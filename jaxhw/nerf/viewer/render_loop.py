@@ -2,8 +2,8 @@
 
 A view (one for each browser) gets its picture coarse, then finer, each size rendered anew in chunks of one number of
 rays, which one program serves. Between two chunks the loop looks at what is wanted now: a camera that has moved
-begins again, and the coarse picture of one view comes before the fine one of another. All of it runs in the thread that
-calls `advance`; other threads only set `View.wanted`.
+begins again as soon as its coarsest picture is there, and the coarse picture of one view comes before the fine one of
+another. All of it runs in the thread that calls `advance`; other threads only set `View.wanted`.
 """
 
 import dataclasses
@@ -74,13 +74,26 @@ class View:
 
 @dataclasses.dataclass(eq=False)
 class _Job:
-    """What is left to do for a view: sizes, coarse to fine, and the chunks of the first of them so far."""
+    """What is left to do for a view: sizes, coarse to fine, and the chunks of the first of them so far.
+
+    Attributes:
+      answered: whether the view has a picture of what it wants, if a coarse or an older one.
+    """
 
     wanted: Wanted
     source: PyTree
     sizes: deque[tuple[int, int]]
+    answered: bool = False
     parts: list[Rendered] = dataclasses.field(default_factory=list)
     served: int = 0
+
+    @property
+    def owed(self) -> bool:
+        """Whether its first picture is begun and comes in any case.
+
+        A camera moves more often than a picture is rendered: one that always began again would never be shown.
+        """
+        return bool(self.sizes and self.parts) and not self.answered
 
     @property
     def pixels(self) -> int:
@@ -136,10 +149,10 @@ class RenderLoop:
         wanted = view.wanted
         if wanted is None:
             return False
-        if view.job is None or view.job.wanted is not wanted:
+        if view.job is None or (view.job.wanted is not wanted and not view.job.owed):
             view.job = _Job(wanted, self.source, deque(doubling(wanted.camera.size, self.speed * SECONDS)))
         elif not view.job.sizes and view.job.source is not self.source:
-            view.job = _Job(wanted, self.source, deque(doubling(wanted.camera.size, math.inf)))
+            view.job = _Job(wanted, self.source, deque(doubling(wanted.camera.size, math.inf)), answered=True)
         return bool(view.job.sizes)
 
     def _render(self, view: View, job: _Job) -> None:
@@ -153,6 +166,7 @@ class RenderLoop:
         rendered = as_picture(jax.tree.map(lambda *parts: np.concatenate(parts), *job.parts), camera)
         job.sizes.popleft()
         job.parts.clear()
+        job.answered = True
         view.show(Picture(job.wanted, camera, rendered, finest=not job.sizes))
 
 

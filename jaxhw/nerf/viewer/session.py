@@ -40,6 +40,7 @@ class Session:
         self.views = (self.main, self.frame)
         self.looking: int | None = None  # the frame in the panel
         self.last: Picture | None = None
+        self.saving = False  # whether the next finest picture is a snapshot
         self._add_controls(box)
         client.camera.on_update(lambda _: self.want())
         self.want()
@@ -121,6 +122,8 @@ class Session:
         self.client.flush()
         if self.problem.content:
             self.problem.content = ""
+        if picture.finest and self.saving:
+            self._save()
 
     def _show_frame(self, picture: Picture) -> None:
         if picture.finest and self.looking is not None:
@@ -134,10 +137,17 @@ class Session:
         self.problem.content = f"**this picture cannot be rendered: {one_line(str(error) or type(error).__name__)}**"
 
     def snapshot(self) -> None:
-        """Sends the browser the picture that it shows, as a PNG."""
-        if self.last is None:
-            return
-        mode = shading.MODES[0] if self.mode.value == NOTHING else self.mode.value
-        file = io.BytesIO()
-        Image.fromarray(shading.picture(self.last.rendered, mode)).save(file, "PNG")
-        self.client.send_file_download(f"{self.workdir.name}_{mode}.png", file.getvalue(), save_immediately=True)
+        """Saves the picture that is shown, now or as soon as it has its finest size."""
+        self.saving = True
+        if self.last and self.last.finest and self.last.wanted is self.main.wanted:
+            self._save()
+        else:
+            self.problem.content = "the picture is saved when it is complete"
+
+    def _save(self) -> None:
+        """Sends the browser the newest picture as a PNG."""
+        self.saving, file = False, io.BytesIO()
+        Image.fromarray(shading.picture(self.last.rendered, self.mode.value)).save(file, "PNG")
+        self.client.send_file_download(
+            f"{self.workdir.name}_{self.mode.value}.png", file.getvalue(), save_immediately=True
+        )

@@ -27,6 +27,7 @@ from jaxhw.nerf.viewer.session import Session
 from jaxhw.serving import Address
 
 LAST = 0.2  # seconds for a last line to reach the browsers
+PATIENCE = 30.0  # seconds for viser's server to give an address; of itself viser waits for ever
 
 
 class Viewer:
@@ -61,6 +62,8 @@ class Viewer:
         if self.server.get_port() != address.port:  # somebody took it just now, and viser went on to another
             self.server.stop()
             raise UserError(f"port {address.port} is in use; choose another with {flag}")
+        # Any browser's page can ask viser to let everybody in, also without a button for it: only `share` does.
+        self.open_tunnel, self.server.request_share_url = self.server.request_share_url, lambda: None
         self.server.gui.configure_theme(control_width="large", show_logo=False, show_share_button=False)
         self.server.scene.set_up_direction("+z")
         self._add_status()
@@ -168,10 +171,13 @@ class Viewer:
         Raises:
           UserError: that server gives none.
         """
-        address = self.server.request_share_url(verbose=False)
-        if not address:
+        found: list[str | None] = []
+        asking = threading.Thread(target=lambda: found.append(self.open_tunnel(verbose=False)), daemon=True)
+        asking.start()
+        asking.join(PATIENCE)
+        if not any(found):
             raise UserError("viser's server gives no address to share; without --share the page is for this machine")
-        return address
+        return found[0]
 
     def close(self, last: str = "") -> None:
         """Ends the server; the pages say that they have lost it, below a last line."""

@@ -16,12 +16,11 @@ from pathlib import Path
 
 from jaxhw import checkpoint, metrics, plots
 from jaxhw import mesh as meshes
-from jaxhw.errors import UserError, one_line, warn
+from jaxhw.polling import EVERY, Poller
 from jaxhw.process import Stopped, StopRequest
 from jaxhw.serving import Address
 from jaxhw.vision.viewer.examples import Examiner, Examples
 
-EVERY = 3.0  # seconds between two looks at the workdir, and between two renewals of the page
 PANELS = ("accuracy", "loss", "knn_accuracy", "feature_std", "projection_std", "alignment", "uniformity")
 STYLE = (
     "body{font:15px sans-serif;max-width:60em;margin:2em auto;color:#333}img{max-width:100%}"
@@ -98,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are no news."""
 
 
-class Watched:
+class Watched(Poller):
     """A workdir that a run may still be writing into, and the pictures made of it.
 
     Args:
@@ -106,27 +105,15 @@ class Watched:
     """
 
     def __init__(self, workdir: Path, dataset: str, folder: Path):
-        self.workdir, self.dataset, self.folder = workdir, dataset, folder
+        super().__init__(workdir)
+        self.dataset, self.folder = dataset, folder
         self.examiner: Examiner | None = None
         self.examples: Examples | None = None
         self.shown = 0  # the step that the examples are of
         self.seen: tuple[int, bool] | None = None  # the newest checkpoint, and whether the run was finished
-        self.line, self.told, self.looked = "nothing is logged yet", "", -EVERY
+        self.line, self.told = "nothing is logged yet", ""
 
-    def look(self) -> None:
-        """Looks for news, if it is time to. What cannot be read is told, and what was made stays."""
-        if time.perf_counter() - self.looked < EVERY:
-            return
-        self.looked = time.perf_counter()
-        try:
-            self._look()
-        except (UserError, OSError) as error:
-            self.told = one_line(str(error))
-            warn(self.told)
-
-    def _look(self) -> None:
-        if not self.workdir.is_dir():
-            raise UserError(f"{self.workdir} is not there any more; what was read of it is still shown")
+    def _read(self) -> None:
         lines = metrics.read(self.workdir / "metrics.jsonl")
         if lines:
             numbers = {k: v for line in lines for k, v in line.items() if isinstance(v, float) and k != "time"}
@@ -140,6 +127,9 @@ class Watched:
             self.seen = newest, finished  # whatever comes of it: one that cannot be read is not tried again
             self.examiner = self.examiner or Examiner(self.workdir, self.dataset, self.folder, meshes.make_mesh())
             self.examples, self.shown, self.told = self.examiner(), newest, ""
+
+    def _tell(self, line: str) -> None:
+        self.told = line
 
     def page(self) -> str:
         """The page's HTML."""

@@ -1,4 +1,4 @@
-"""Meshes of the demo's solids by closed form: where the surface is, what is left out, its colours and texture."""
+"""Meshes of the demo's solids by closed form: where the surface is, what is left out, its colours and texels."""
 
 import dataclasses
 import types
@@ -74,32 +74,6 @@ def test_a_density_without_a_surface(run):
 
     with pytest.raises(UserError, match="the density is nowhere that of a surface"):
         mesh.make(dataclasses.replace(run, field=Even()), 16)
-
-
-@pytest.mark.parametrize("name", ["mesh.ply", "mesh.obj", "mesh.glb"])
-def test_files_with_colours(run, made, tmp_path, name):
-    mesh.write(tmp_path / name, mesh.coloured(run, made.copy()))
-    read = trimesh.load(tmp_path / name, force="mesh", process=False)
-    assert len(read.faces) == len(made.faces) and [path.name for path in tmp_path.iterdir()] == [name]
-    np.testing.assert_allclose(read.bounds, made.bounds, atol=1e-5)
-    found = read.visual.vertex_colors[:, :3] / 255
-    np.testing.assert_allclose(found, demo_surface.colour(read.vertices), atol=0.05)
-
-
-@pytest.mark.parametrize("name", ["mesh.obj", "mesh.glb"])
-def test_files_with_a_texture(tmp_path, name):
-    """Read at the middles of its triangles, a texture has the colours of these places."""
-    ball = trimesh.creation.icosphere(3)
-    shade = lambda at, normals: np.round(255 * np.asarray(demo_surface.colour(at))).astype(np.uint8)
-    made = texture.textured(ball, 256, shade)
-    mesh.write(tmp_path / name, made)
-    read = trimesh.load(tmp_path / name, force="mesh", process=False)
-    assert len(read.faces) == len(ball.faces)
-    material = read.visual.material
-    image = np.asarray((getattr(material, "image", None) or material.baseColorTexture).convert("RGB")) / 255
-    u, v = read.visual.uv[read.faces].mean(1).T
-    found = image[((1 - v) * image.shape[0]).astype(int), (u * image.shape[1]).astype(int)]
-    np.testing.assert_allclose(found, demo_surface.colour(read.triangles_center), atol=0.03)
 
 
 def test_every_texel_of_a_triangle_is_found_once():

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from jaxhw.errors import UserError
-from jaxhw.nerf.results import points
+from jaxhw.nerf.results import cloud_files, points
 from jaxhw.nerf.results.depth_maps import SOLID, DepthMaps, observe, observers_of
 from tests.nerf import demo_surface
 
@@ -128,7 +128,7 @@ def test_a_moved_cloud(cloud):
 @pytest.mark.parametrize("uncertainty", [False, True])
 def test_files(cloud, tmp_path, uncertainty):
     for name in ("cloud.ply", "cloud.npz"):
-        points.write(tmp_path / name, cloud, uncertainty)
+        cloud_files.write(tmp_path / name, cloud, uncertainty)
     read = trimesh.load(tmp_path / "cloud.ply")
     np.testing.assert_array_equal(read.vertices, cloud.points)
     np.testing.assert_array_equal(read.colors[:, :3], cloud.colours)
@@ -140,3 +140,8 @@ def test_files(cloud, tmp_path, uncertainty):
     if uncertainty:
         np.testing.assert_array_equal(data["observers"].ravel(), cloud.observers)
         np.testing.assert_array_equal(data["colour_spread"].ravel(), arrays["spread"])
+    for name in ("cloud.ply", "cloud.npz"):
+        found = cloud_files.read(tmp_path / name)
+        assert found.keys() == arrays.keys()
+        for key, values in found.items():
+            np.testing.assert_array_equal(values, arrays[key])

@@ -7,6 +7,8 @@ import pytest
 import trimesh
 
 from jaxhw.errors import UserError
+from jaxhw.nerf.results import cloud_files
+from jaxhw.nerf.results.points import Cloud
 from jaxhw.nerf.viewer import clouds
 
 POINTS = np.float32([[0, 0, 0], [1, 2, 3], [4, 5, 6]])
@@ -34,6 +36,17 @@ def test_a_ply_file_gives_the_same(tmp_path):
     points, colours = clouds.exported(tmp_path / "points.ply", to_capture())["exported points"]
     np.testing.assert_allclose(points, POINTS, atol=1e-6)
     np.testing.assert_array_equal(colours, COLOURS)
+
+
+def test_a_ply_files_measures_are_shown(tmp_path):
+    observers, spread = np.int32([1, 5, 9]), np.float32([0.1, 0.3, 0.2])
+    cloud = Cloud(POINTS, POINTS, COLOURS, observers, spread)
+    cloud_files.write(tmp_path / "points.ply", cloud, uncertainty=True)
+    found = clouds.exported(tmp_path / "points.ply", np.eye(4))
+    assert set(found) == {"exported points", "exported points by observers", "exported points by spread"}
+    bright = {name: colours.astype(int).sum(1) for name, (_, colours) in found.items()}
+    assert np.argsort(bright["exported points by observers"]).tolist() == [0, 1, 2]
+    assert np.argsort(bright["exported points by spread"]).tolist() == [0, 2, 1]
 
 
 def test_very_many_points_are_thinned(tmp_path, monkeypatch):

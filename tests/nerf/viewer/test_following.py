@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from jaxhw import polling
 from jaxhw.errors import UserError
-from jaxhw.nerf.viewer import following
 from jaxhw.nerf.viewer.following import Following, summary
 
 
@@ -25,7 +25,7 @@ class Page:
 
 @pytest.fixture
 def page(monkeypatch):
-    monkeypatch.setattr(following, "EVERY", 0.0)
+    monkeypatch.setattr(polling, "EVERY", 0.0)
     return Page()
 
 

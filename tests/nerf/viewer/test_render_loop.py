@@ -70,6 +70,28 @@ def test_a_camera_that_moves_begins_again_between_two_chunks():
     assert scene.draw.calls[-1] == (16, 12, 0) and len(scene.seen[0].pictures) == 2
 
 
+def test_a_camera_that_moves_in_every_chunk_is_followed_all_the_same():
+    scene = Scene()
+    for _ in range(20):
+        scene.want()
+        scene.loop.advance()
+    assert scene.seen[0].sizes == [(16, 12)] * 10  # of two chunks each
+    newest = scene.views[0].wanted
+    scene.finish()
+    assert scene.seen[0].pictures[-1].wanted is newest and scene.seen[0].sizes[-1] == (64, 48)
+
+
+def test_a_camera_that_moves_while_its_coarsest_picture_fails_begins_again():
+    scene = Scene()
+    works, scene.loop.draw = scene.loop.draw, lambda *args: 1 / 0
+    scene.want()
+    scene.finish()
+    scene.loop.draw = works
+    scene.want()
+    scene.finish()
+    assert len(scene.seen[0].errors) == 1 and scene.seen[0].sizes[-1] == (64, 48)
+
+
 def test_the_coarse_picture_of_one_comes_before_the_fine_one_of_another():
     scene = Scene(views=2)
     scene.want(0)
@@ -102,6 +124,17 @@ def test_new_variables_are_shown_in_the_finest_size_at_once():
     scene.finish()
     assert scene.seen[0].sizes[3:] == [(64, 48)]
     np.testing.assert_array_equal(scene.seen[0].pictures[-1].rendered.colour, 0.75)
+
+
+def test_a_finest_picture_of_new_variables_waits_for_a_camera_that_moves():
+    scene = Scene()
+    scene.want()
+    scene.finish()
+    scene.loop.renew(0.75)
+    scene.loop.advance()
+    scene.want()
+    scene.loop.advance()
+    assert scene.draw.calls[-1] == (16, 12, 0)
 
 
 def test_a_picture_is_of_the_variables_that_it_began_with():

@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
+import viser
 
 from jaxhw.errors import UserError
 from jaxhw.nerf.results import camera_path
+from jaxhw.nerf.viewer import viewer as viewer_module
 from jaxhw.nerf.viewer.viewer import Viewer
 from jaxhw.serving import Address
 from tests.nerf.viewer.client import Client
@@ -166,3 +169,52 @@ def test_it_listens_to_this_machine_alone_and_says_how_to_reach_it(viewer):
     lines = Address(port=8123).lines()
     assert "http://127.0.0.1:8123" in lines and "ssh -L 8123:127.0.0.1:8123" in lines
     assert "no password" in Address("0.0.0.0", 8123).lines()
+
+
+class Tunnel:
+    """Stands for viser's way to its server: it gives an address, or never anything."""
+
+    address: ClassVar[str | None] = "https://shared"
+    opened: ClassVar[list[int]] = []
+
+    def __init__(self, domain, port):
+        self.opened.append(port)
+
+    def on_disconnect(self, callback):
+        pass
+
+    def on_connect(self, callback):
+        if self.address:
+            callback(1)
+
+    def get_status(self):
+        return "connected" if self.address else "connecting"
+
+    def get_url(self):
+        return self.address
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def tunnel(monkeypatch):
+    monkeypatch.setattr(viser._viser, "ViserTunnel", Tunnel)
+    monkeypatch.setattr(Tunnel, "opened", [])
+    return Tunnel
+
+
+def test_it_is_shared_when_its_owner_asks_and_not_when_a_browser_does(viewer, client, tunnel):
+    client.send("ShareUrlRequest")
+    small(client)
+    client.set("show", "opacity")  # which is answered after it
+    client.wait(lambda: np.ptp(client.pictures[-1].astype(int), axis=-1).max() < 8)
+    assert not tunnel.opened
+    assert viewer.share() == "https://shared" and tunnel.opened == [viewer.server.get_port()]
+
+
+def test_a_server_that_gives_no_address_is_one_line(viewer, tunnel, monkeypatch):
+    monkeypatch.setattr(tunnel, "address", None)
+    monkeypatch.setattr(viewer_module, "PATIENCE", 0.3)
+    with pytest.raises(UserError, match="gives no address to share"):
+        viewer.share()

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from jaxhw import mesh as meshes
-from jaxhw import train
+from jaxhw import polling, train
 from jaxhw.checkpoint import restore_variables
 from jaxhw.serving import Address
 from jaxhw.vision.tasks.classify import Classify, load_splits
-from jaxhw.vision.viewer import page
 from jaxhw.vision.viewer.page import Watched, served
 from tests.ports import free_port
 from tests.vision.tasks.test_classify import config_of
@@ -28,7 +27,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture
 def watched(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "EVERY", 0.0)
+    monkeypatch.setattr(polling, "EVERY", 0.0)
     (tmp_path / "pictures").mkdir()
     return Watched(workdir, "", tmp_path / "pictures")
 
@@ -71,7 +70,7 @@ def test_only_its_pictures_are_served(watched, tmp_path):
 
 
 def test_a_workdir_that_goes_is_told_and_what_was_made_stays(workdir, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(page, "EVERY", 0.0)
+    monkeypatch.setattr(polling, "EVERY", 0.0)
     copy = tmp_path / "run"
     shutil.copytree(workdir, copy)
     watched = Watched(copy, "", tmp_path)
@@ -84,7 +83,7 @@ def test_a_workdir_that_goes_is_told_and_what_was_made_stays(workdir, tmp_path, 
 
 
 def test_a_data_set_that_is_not_there_costs_the_examples_alone(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "EVERY", 0.0)
+    monkeypatch.setattr(polling, "EVERY", 0.0)
     watched = Watched(workdir, "folder:/nowhere", tmp_path)
     watched.look()
     text = watched.page()

@@ -34,6 +34,9 @@ from jaxhw.state import Variables
 
 BOX_SCALE = 1.05  # of the fine grid's box over what the coarse grid found
 SURVEY = 64**3  # voxels on which the coarse box is chosen
+NOTHING_LEFT = (
+    "no voxel is left to learn: all of the box became free space; lengthen config.steps, or check the poses and bounds"
+)
 MOST_INHERITED = 3.0  # optical thickness of a voxel that the fine grid takes over: no more than training can undo
 
 
@@ -189,6 +192,8 @@ def _tighten(options: Options, variables: Variables) -> Variables:
     """Masks what has become free; no shape changes, so the optimiser goes on."""
     grid, state = Grid.of(options, variables), variables.model_state
     mask = state.mask & (np.asarray(voxel_grid.dilate(grid.opacity())) > grid.options.threshold)
+    if not mask.any():
+        raise UserError(NOTHING_LEFT)
     cells = np.asarray(voxel_grid.coarsen(jnp.asarray(mask), grid.space.reach))
     return variables.replace(model_state=state.replace(mask=mask, cells=cells))
 
@@ -206,7 +211,13 @@ def _first_voxels(options: Options) -> float:
 
 
 def _state(options: Options, space: Space, mask: np.ndarray, alpha: float) -> dict[str, np.ndarray | None]:
-    """The fields of `FineState` for a new grid, whose samples start with an opacity of `alpha`."""
+    """The fields of `FineState` for a new grid, whose samples start with an opacity of `alpha`.
+
+    Raises:
+      UserError: nothing is in the mask.
+    """
+    if not mask.any():
+        raise UserError(NOTHING_LEFT)
     rows = voxel_grid.number_rows(mask)
     return {
         "box": np.asarray(space.box, np.float32),

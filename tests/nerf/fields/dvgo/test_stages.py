@@ -81,6 +81,13 @@ def test_an_empty_coarse_grid_is_one_line():
         grown(f, started(f), "fine")
 
 
+@pytest.mark.parametrize("event", ["double", "tighten"])
+def test_a_fine_grid_that_became_free_space_is_one_line(event):
+    f = field()
+    with pytest.raises(UserError, match="no voxel is left to learn"):
+        grown(f, with_density(fine_of(f), -20.0), event)
+
+
 def test_the_colour_network_is_drawn_from_the_run_s_key():
     """The same in every process, another for another seed."""
     f = field()
