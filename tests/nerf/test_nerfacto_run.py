@@ -92,6 +92,24 @@ def test_scores_of_a_refined_run_have_their_names(whole):
             {"model": {"proposal": {"table_size": 24}}},
             r"config\.model\.proposal\.table_size=24 must be .* power of two",
         ),
+        (
+            {"model": {"hash": {"layout": "column", "table_size": 512, "finest": 512}}},
+            r"config\.model\.hash\.table_size=512 must be above 514, a column",
+        ),
+        (
+            {
+                "model": {
+                    "proposal": {
+                        "layout": "column",
+                        "table_size": 64,
+                        "finest": (62,),
+                        "samples": (8,),
+                        "kind": "networks",
+                    }
+                }
+            },
+            r"config\.model\.proposal\.table_size=64 must be above 64",
+        ),
         ({"model": {"hash": {"layout": "heap"}}}, r"config\.model\.hash\.layout='heap' must be one of hashed, dense"),
     ],
 )

@@ -96,6 +96,18 @@ def check(options: Options) -> None:
         raise UserError(
             f"config.model.hash.finest={options.hash.finest} must be at least coarsest={options.hash.coarsest}"
         )
+    _check_columns("hash", options.hash.layout, options.hash.table_size, options.hash.finest)
+    if own.kind == NETWORKS:
+        _check_columns("proposal", own.layout, own.table_size, max(own.finest))
+
+
+def _check_columns(where: str, layout: str, rows: int, finest: int) -> None:
+    """Raises a UserError where one column of the finest level does not fit its table."""
+    if layout == "column" and rows <= finest + 2:
+        raise UserError(
+            f"config.model.{where}.table_size={rows} must be above {finest + 2}, a column of the finest level, where "
+            f"config.model.{where}.layout is column"
+        )
 
 
 def in_steps(value: float, steps: float) -> float:
