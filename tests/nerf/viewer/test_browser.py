@@ -113,9 +113,26 @@ def test_a_path_is_made_saved_and_filmed(viewer, page, workdir, capsys):
     browser.wait(lambda: complete(viewer))
     page.press("add this view")
     browser.wait(lambda: "2 views" in page.text())
+    page.press("play")
+    passed = set()  # where pictures were rendered from
+    browser.wait(lambda: passed.add(tuple(session(viewer).last.camera.pose[:, 3].tolist())) or len(passed) > 3)
     page.press("save")
     path = workdir / "camera_path.json"
     browser.wait(path.exists)
     assert main(["render", f"--workdir={workdir}", f"--path={path}", "--scale=0.1"]) == 0
     video = mediapy.read_video(workdir / "camera_path.mp4")
     assert len(video) == 120 and np.abs(video[0].astype(float) - video[-1]).mean() > 2
+
+
+def test_a_camera_that_is_dragged_is_followed_before_the_mouse_rests(viewer, page):
+    one = session(viewer)
+    browser.wait(lambda: rests(one.client.camera) and complete(viewer))
+    start = one.client.camera.position
+    page.mouse("mousePressed", 300, 350)
+    for x in np.linspace(300, 420, 60).tolist():
+        page.mouse("mouseMoved", x, 350)
+        time.sleep(0.03)
+    shown = one.last.camera.pose[:, 3]
+    page.mouse("mouseReleased", 420, 350)
+    assert np.linalg.norm(shown - start) > 0.1
+    browser.wait(lambda: complete(viewer))
