@@ -45,7 +45,7 @@ def test_overrides_take_the_types_of_what_they_replace(file):
         (["--config=c.py:typo"], 'Did you mean "batch_size"'),
         (["--config=c.py", "--config.sed=1"], "no key config.sed; did you mean config.seed"),
         (["--config=c.py", "--config.optim.learning_rate=1"], "no key config.optim.learning_rate"),
-        (["--config=c.py", "--config.zzz.y=1"], "its keys: batch_size, "),
+        (["--config=c.py", "--config.zzz.y=1"], "its keys: accumulate, batch_size, "),
         (["--config=c.py", "--config.seed=abc"], "config.seed=abc"),
         (["--config=c.py", "--config.seed=1.5"], "config.seed=1.5"),
         (["--config=c.py", "--config.optim=sgd"], "config.optim is a group of keys, set one of them: config.optim.b1,"),

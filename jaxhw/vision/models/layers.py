@@ -121,13 +121,15 @@ def _product(x: Array, y: Array, dimensions: tuple, out: jnp.dtype) -> Array:
 
 
 def _transposed(x: Array) -> Array:
-    """x with its last two axes exchanged: on a CPU in memory, since its products are two to four times slower else."""
+    """x with its last two axes exchanged: on a CPU in memory, since its products are two to four times slower else.
+
+    But where the compiler divides a program among devices it would gather x whole for that.
+    """
+    turned = x.swapaxes(-1, -2)
+    if jax.device_count() > 1 and not jax.sharding.get_abstract_mesh().manual_axes:
+        return turned
     by_rows = Layout(tuple(range(x.ndim)))
-    return lax.platform_dependent(
-        x,
-        cpu=lambda x: with_layout_constraint(x.swapaxes(-1, -2), by_rows),
-        default=lambda x: x.swapaxes(-1, -2),
-    )
+    return lax.platform_dependent(turned, cpu=lambda t: with_layout_constraint(t, by_rows), default=lambda t: t)
 
 
 def row_sums(x: Array, weights: Array) -> Array:

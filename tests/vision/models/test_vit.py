@@ -46,7 +46,7 @@ def test_rematerialisation_changes_what_is_kept_and_nothing_else():
         residuals = jax.eval_shape(lambda params, loss=loss: jax.vjp(loss, params)[1], params)
         kept[remat] = sum(leaf.size for leaf in jax.tree.leaves(residuals))
         grads[remat] = jax.grad(loss)
-    assert kept["none"] > 1.2 * kept["products"] > 1.2**2 * kept["full"]
+    assert kept["none"] > 1.1 * kept["products"] > 1.1 * 1.2 * kept["full"]
     some, less = (jax.jit(grads[remat])(params) for remat in ("products", "full"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), some, less)
 
