@@ -29,7 +29,7 @@ TINY = {
     r"--config=(vit|resnet18|simclr|linear|finetune)\b": f"{IMAGES} {CONSTANT}",
     r"--config=(resnet18|finetune)\b": "--config.earlier_sizes=()",
     r"--config=vit\b": "--config.model.depth=1 --config.model.width=16 --config.model.mlp=16",
-    r"--config=dvgo\b": f"{SCENE} --config.steps=240 --config.eval_every=120",
+    r"--config=dvgo\b": f"{SCENE} --config.batch_size=512 --config.steps=400 --config.eval_every=120",
     r"--config=nerfacto\b": f"{SCENE} {GRIDS} --config.steps=30 --config.eval_every=30",
     r"jaxhw render": "--frames=2",
 }
@@ -40,6 +40,7 @@ ONLY_PARSED = {
     r"~/|nerf_synthetic/": "data of the reader's own",
     r"--what=(points|mesh)": "a scene that has hardly been learnt has no surface",
     r"--coordinator": "waits for others",
+    r"mesh\.fsdp": "a process divides its CPU once, and the session is one",
 }
 
 
