@@ -1,4 +1,4 @@
-"""A workdir that a run may still be writing into: its newest checkpoint and its progress, looked for now and then."""
+"""Follows a workdir that a run may still be writing into: polls its newest checkpoint and its progress."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.linen import initializers as init
 
 from jaxhw.options import at_least, one_of, option
-from jaxhw.vision.models import layers
+from jaxhw.vision.models import convolution, layers
 from jaxhw.vision.models.heads import CLASSIFICATION_HEADS, classification_head
 from jaxhw.vision.models.norms import BatchNorm
 
@@ -32,7 +32,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        return layers.conv(x, self.param("kernel", conv_init, shape), self.stride, self.dtype)
+        return convolution.conv(x, self.param("kernel", conv_init, shape), self.stride, self.dtype)
 
 
 class BasicBlock(nn.Module):
@@ -132,7 +132,7 @@ class ResNet(nn.Module):
         x = x.astype(layers.activation_type(self.activations, self.dtype))
         x = nn.relu(self.bn1(self.conv1(x), train))
         if self.stem == "torchvision":
-            x = layers.max_pool(x)
+            x = convolution.max_pool(x)
         for stage, count in enumerate(self.blocks):
             for i in range(count):
                 x = getattr(self, f"layer{stage + 1}_{i}")(x, train)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxhw.vision.models import layers, norms
+from jaxhw.vision.models import convolution, layers, norms
 
 
 def values_and_gradients(f, *args):
@@ -29,12 +29,12 @@ def close(ours, theirs):
     ],
 )
 def test_convolution(size, kernel, stride, monkeypatch):
-    monkeypatch.setattr(layers, "CACHE_BYTES", 1024)  # several blocks even of small maps
+    monkeypatch.setattr(convolution, "CACHE_BYTES", 1024)  # several blocks even of small maps
     keys = jax.random.split(jax.random.key(size), 2)
     x = jax.random.normal(keys[0], (4, size, size + (size > 2), 5))
     w = jax.random.normal(keys[1], (kernel, kernel, 5, 6)) / kernel
-    ours = partial(layers.conv, stride=stride)
-    theirs = partial(layers._conv, stride, jnp.float32)
+    ours = partial(convolution.conv, stride=stride)
+    theirs = partial(convolution._conv, stride, jnp.float32)
     close(jax.jit(partial(values_and_gradients, ours))(x, w), jax.jit(partial(values_and_gradients, theirs))(x, w))
 
 
@@ -43,12 +43,12 @@ def test_max_pool(size):
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
     window = ((1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)])
     theirs = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, *window)
-    close(values_and_gradients(layers.max_pool, x), values_and_gradients(theirs, x))
+    close(values_and_gradients(convolution.max_pool, x), values_and_gradients(theirs, x))
 
 
 def test_max_pool_gives_the_gradient_to_the_first_of_equal_maxima():
     x = jnp.ones((1, 4, 4, 1))
-    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(x)[0, :, :, 0]
+    gradient = jax.grad(lambda x: convolution.max_pool(x).sum())(x)[0, :, :, 0]
     # torch.nn.functional.max_pool2d(x, 3, 2, 1) of ones
     np.testing.assert_array_equal(gradient, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
@@ -123,7 +123,7 @@ def test_attention():
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_accelerators_convolve_bfloat16_forwards_and_backwards(kernel):
     """float32 operands would run at a fraction of the speed; what is compiled for a TPU can be read anywhere."""
-    loss = lambda x, w: jnp.sum(jnp.square(layers.conv(x, w, 1, jnp.bfloat16)))
+    loss = lambda x, w: jnp.sum(jnp.square(convolution.conv(x, w, 1, jnp.bfloat16)))
     shapes = (
         jax.ShapeDtypeStruct((2, 8, 8, 16), jnp.float32),
         jax.ShapeDtypeStruct((kernel, kernel, 16, 32), jnp.float32),
