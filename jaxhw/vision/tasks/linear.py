@@ -37,7 +37,7 @@ from jaxhw.vision.evaluation import knn
 from jaxhw.vision.evaluation.features import Extractor
 from jaxhw.vision.models import registry
 from jaxhw.vision.tasks.classify import contents, load_splits, write_labels
-from jaxhw.vision.tasks.pretrain import Encoder
+from jaxhw.vision.tasks.encoder import Encoder
 from jaxhw.vision.weights import sources
 
 PyTree = Any

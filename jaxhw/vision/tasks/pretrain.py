@@ -3,13 +3,11 @@
 Shapes: v views of b images, [b, v, h, w, c]; features have d numbers, projections p.
 """
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -18,21 +16,22 @@ from jaxhw import config as configs
 from jaxhw import mesh as meshes
 from jaxhw import plots
 from jaxhw.contents import Content
-from jaxhw.decoding import Levels
 from jaxhw.errors import UserError
 from jaxhw.options import at_least, below, defaults, option, require
 from jaxhw.program import Program
 from jaxhw.state import Variables
 from jaxhw.task import Context, Sizes, Task
-from jaxhw.vision.augment import standard, views
-from jaxhw.vision.data import datasets, loader, splits
+from jaxhw.vision.augment import views
+from jaxhw.vision.data import datasets, loader
 from jaxhw.vision.data.stand_in import stand_in
 from jaxhw.vision.evaluation import knn
 from jaxhw.vision.models import parts, registry
 from jaxhw.vision.models.networks import Networks
 from jaxhw.vision.ssl import methods, monitors
-from jaxhw.vision.ssl.feature_monitor import IMAGES, FeatureMonitor, Functions, Sets
+from jaxhw.vision.ssl.feature_monitor import FeatureMonitor, Functions, Sets
 from jaxhw.vision.ssl.methods.base import Outputs
+from jaxhw.vision.tasks import pretrain_images
+from jaxhw.vision.tasks.encoder import Encoder
 from jaxhw.vision.weights import sources
 
 PyTree = Any
@@ -92,7 +91,7 @@ class Pretrain(Task):
             self.indivisible = f"the loss of {config.method.name} compares all images of a batch"
         self.views = views.pipeline(config.augment.to_dict(), config.views)
         # The images, and the networks that their size fits.
-        self.images = load(config)
+        self.images = pretrain_images.load(config)
         self.train, size = self.images.train, self.images.train.image_size
         views.check_size(config.augment, size)
         self.encoder = Encoder(config, size)
@@ -199,7 +198,7 @@ class Pretrain(Task):
         return self.monitor(variables)
 
     def contents(self) -> dict[str, Content]:
-        # As `load` reads them: the test split is that of the set for kNN.
+        # As `pretrain_images.load` reads them: the test split is that of the set for kNN.
         config, test = self.config, ["test"] if self.images.test else []
         sets = {"dataset": [config.split] + ([] if config.knn_dataset else test)}
         if config.knn_dataset:
@@ -224,25 +223,6 @@ class Pretrain(Task):
         return results
 
 
-@dataclass(frozen=True)
-class Images:
-    """The sets of a run.
-
-    Attributes:
-      train: what is learnt from.
-      bank: among these neighbours are searched.
-      queries: images held out, in random order; of an unlabelled set a few of those learnt from.
-      test: the test split of the labelled set, or None; also where that split has no labels.
-      labelled: whether bank and queries have labels, so that they give a kNN accuracy.
-    """
-
-    train: datasets.Dataset
-    bank: datasets.Dataset
-    queries: datasets.Dataset
-    test: datasets.Dataset | None
-    labelled: bool
-
-
 def _check_batch(config: ConfigDict, images: int) -> None:
     """Raises a UserError where a batch would hold an image twice, its own negative."""
     if images < config.batch_size:
@@ -250,56 +230,6 @@ def _check_batch(config: ConfigDict, images: int) -> None:
             f"config.batch_size={config.batch_size}: {config.dataset} has only {images} images to learn from, and no "
             "image may come twice in a batch: lower it"
         )
-
-
-def load(config: ConfigDict) -> Images:
-    """Loads the sets that the config names.
-
-    Raises:
-      UserError: as ``datasets.load`` and the functions of ``splits`` do.
-    """
-    # What to learn from, and the set for kNN, which may be another one.
-    levels = Levels(config.white)
-    load_split = functools.partial(datasets.load, data_dir=config.data_dir or None, levels=levels)
-    other = bool(config.knn_dataset) and (config.knn_dataset, "train") != (config.dataset, config.split)
-    rng = np.random.default_rng(config.seed)
-    train = load_split(config.dataset, config.split, config.image_size or None)
-    size, spec = train.image_size, config.knn_dataset if other else config.dataset
-    bank = load_split(spec, "train", size) if other else train
-    # With labels, queries are held out: they are neither in the bank nor learnt from. They are shuffled because the
-    # monitor takes the first of them for its numbers. Without labels, a few images serve.
-    labelled = bool(config.validation) and bank.labels.min() >= 0
-    if labelled:
-        kept, cut = datasets.split_validation(bank.labels, config.validation, config.seed)
-        bank, queries = bank.subset(kept), bank.subset(rng.permutation(cut))
-        train = train if other else bank
-    else:
-        order = rng.permutation(len(bank))
-        few = min(IMAGES, len(bank) // 2)
-        bank, queries = bank.subset(order[few:]), bank.subset(order[:few])
-    if config.fraction != 1:
-        train = train.subset(splits.subset(train.labels, config.fraction, config.seed))
-    # Test splits may lack labels, as ImageNet's does: then nothing is tested.
-    test = load_split(spec, "test", size) if config.test and labelled else None
-    levels.warn_if_narrow(f"{config.dataset} and {spec}" if other else config.dataset)
-    scored = test is not None and test.labels.min() >= 0
-    return Images(train, bank, queries, test if scored else None, labelled)
-
-
-class Encoder:
-    """The trained function from pictures to features, with the pre-processing that belongs to it."""
-
-    def __init__(self, config: ConfigDict, image_size: int):
-        self.model = registry.create(config.model, None, image_size, config.dtype)
-        self.normalise = standard.normaliser(config.normalise)
-
-    def features(self, variables: PyTree, images: jax.Array) -> jax.Array:
-        """uint8 images [b, h, w, 3] -> [b, d]; ``variables`` are the model's."""
-        return self.of_pixels(variables, images.astype(jnp.float32) / 255)
-
-    def of_pixels(self, variables: PyTree, images: jax.Array) -> jax.Array:
-        """Images [b, h, w, 3] in [0, 1] -> [b, d], with the running batch statistics."""
-        return self.model.apply(variables, self.normalise(images), train=False)
 
 
 def of_module(variables: Variables, name: str) -> PyTree:

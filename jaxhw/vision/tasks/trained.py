@@ -11,7 +11,7 @@ from jaxhw import metrics
 from jaxhw.errors import UserError
 from jaxhw.state import Variables
 from jaxhw.vision.tasks import classify, linear
-from jaxhw.vision.tasks.pretrain import Encoder
+from jaxhw.vision.tasks.encoder import Encoder
 
 DEFAULTS = {"classify": classify.default_config, "linear": linear.default_config}
 

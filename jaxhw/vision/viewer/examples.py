@@ -20,7 +20,7 @@ from jaxhw.vision.evaluation import knn
 from jaxhw.vision.evaluation.features import Extractor
 from jaxhw.vision.ssl.feature_monitor import image_rows
 from jaxhw.vision.tasks import classify
-from jaxhw.vision.tasks.pretrain import Encoder
+from jaxhw.vision.tasks.encoder import Encoder
 from jaxhw.vision.tasks.trained import Predictive, Probe, open_run
 
 PyTree = Any

@@ -11,7 +11,9 @@ from jaxhw.checkpoint import restore_variables
 from jaxhw.errors import UserError
 from jaxhw.observer import Observer
 from jaxhw.vision.models import registry
-from jaxhw.vision.tasks.pretrain import Encoder, Pretrain, default_config, load, of_module
+from jaxhw.vision.tasks.encoder import Encoder
+from jaxhw.vision.tasks.pretrain import Pretrain, default_config, of_module
+from jaxhw.vision.tasks.pretrain_images import load
 
 
 def config_of(name="byol", **changes):
