@@ -11,8 +11,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from jaxhw.nerf.cameras.cameras import Cameras
+from jaxhw.nerf.cameras.normalise import centre_of
 
-AXES = 1e-3  # how much the cameras' axes say beside their positions, which leave open a turn about their common line
+# What a camera sees, in units of the distance of the subject: points of its axes, at the corners of its picture.
+CORNERS = np.array([(x, y, 1.0) for x in (-0.4, 0.4) for y in (-0.4, 0.4)])
 
 
 def extent(positions: np.ndarray) -> float:
@@ -22,26 +24,30 @@ def extent(positions: np.ndarray) -> float:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """[4, 4] of the similarity x -> s R x + t that takes source poses onto target ones (Umeyama, PAMI 1991).
+    """[4, 4] of the similarity x -> s R x + t that takes source poses onto target ones.
 
-    Least squares in the positions; the axes count a little too, so that cameras along a line, or two of them, have an
-    answer. The determinant test (Umeyama's eq. 43) keeps R from being a mirror, however the positions lie.
+    Least squares in where the cameras are and in four points that each sees at the distance of their subject, so that
+    an angle counts as its pixels do: a camera that moved aside and turned back to the subject has hardly moved. s is
+    the ratio of the positions' spreads; R and t are Kabsch's (Acta Crystallographica 1976). The determinant test
+    (Umeyama, PAMI 1991, eq. 43) keeps R from being a mirror, however the points lie.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    means = source[:, :, 3].mean(0), target[:, :, 3].mean(0)
-    a, b = source[:, :, 3] - means[0], target[:, :, 3] - means[1]
-    size = np.sqrt((a**2).sum() * (b**2).sum())
-    weight = AXES * size / len(a) if size else 1.0
-    covariance = b.T @ a + weight * np.einsum("nij,nkj->ik", target[:, :, :3], source[:, :, :3])
-    u, _, vt = np.linalg.svd(covariance)
+    spreads = [float(np.linalg.norm(poses[:, :, 3] - poses[:, :, 3].mean(0))) for poses in (source, target)]
+    scale = spreads[1] / spreads[0] if all(spreads) else 1.0
+    distance = np.median(np.linalg.norm(source[:, :, 3] - centre_of(source)[0], axis=1)) or 1.0
+    a, b = _seen(source, distance), _seen(target, scale * distance)
+    u, _, vt = np.linalg.svd((b - b.mean(0)).T @ (a - a.mean(0)))
     mirrored = np.linalg.det(u) * np.linalg.det(vt) < 0
     rotation = u @ np.diag([1, 1, -1 if mirrored else 1]) @ vt
-    spread = (a**2).sum()
-    scale = float((b * (a @ rotation.T)).sum() / spread) if spread else 1.0
-    scale = scale if scale > 0 else 1.0  # of cameras that have nothing to do with each other
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = scale * rotation, means[1] - scale * rotation @ means[0]
+    matrix[:3, :3], matrix[:3, 3] = scale * rotation, b.mean(0) - scale * rotation @ a.mean(0)
     return matrix
+
+
+def _seen(poses: np.ndarray, distance: float) -> np.ndarray:
+    """[5n, 3] where cameras are, and the four corners of what each sees at a distance."""
+    corners = poses[:, None, :, 3] + distance * np.einsum("nij,kj->nki", poses[:, :, :3], CORNERS)
+    return np.concatenate([poses[:, :, 3], corners.reshape(-1, 3)])
 
 
 def scale_of(matrix: np.ndarray) -> float:

@@ -56,6 +56,9 @@ class Options:
         "rms degrees, and share of the cameras' extent, by which training cameras are moved before the run",
         each(at_least(0), count=2),
     )
+    init_only: bool = option(
+        False, "config.init_from gives the refined cameras alone: the scene is learnt anew, from better poses"
+    )
     fit_lr: float = option(1e-3, "rate at which half a held-out picture fits its own pose for psnr_half", above(0))
 
 
@@ -150,7 +153,7 @@ def read(values: Mapping[str, Any]) -> Options:
     """
     found = options_.read(Options, values, "config.cameras")
     if found.refine == OFF:
-        for name in ("preconditioned", "focal", "distortion"):
+        for name in ("preconditioned", "focal", "distortion", "init_only"):
             if getattr(found, name):
                 raise UserError(f"config.cameras.{name} needs config.cameras.refine=SO3xR3 or SE3")
     return found

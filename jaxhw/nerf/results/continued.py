@@ -2,6 +2,7 @@
 
 A field is learnt in a frame. The new scene is brought into the older run's, pictures are matched by their names, and
 what was learnt for a picture (its correction, its rows of the field's `per_picture`) goes to the picture of that name.
+Or corrections alone are taken: a field that was begun with wrong poses keeps what it made of them.
 """
 
 import dataclasses
@@ -40,11 +41,12 @@ def in_frame_of(scene: Scene, config: ConfigDict) -> Scene:
     if not source:
         return scene
     old = saved.read(Path(source).expanduser() / "scene.json")
-    if old.true_pose is not None or any(config.cameras.perturb):
-        raise UserError(f"config.init_from={source}: a run with config.cameras.perturb is not gone on with")
+    if (old.true_pose is not None) != any(config.cameras.perturb):
+        raise UserError(f"config.init_from={source}: config.cameras.perturb must be what it was there")
     to_old = np.linalg.inv(old.to_capture) @ scene.to_capture
     poses = alignment.moved_poses(scene.cameras.pose, to_old)
-    _check_places(scene.names, poses, old, source)
+    without_noise = old.cameras.pose if old.true_pose is None else old.true_pose
+    _check_places(scene.names, poses, old.names, without_noise, source)
     return dataclasses.replace(
         scene,
         cameras=scene.cameras.replace(pose=poses.astype(np.float32)),
@@ -58,15 +60,17 @@ def in_frame_of(scene: Scene, config: ConfigDict) -> Scene:
     )
 
 
-def _check_places(names: Sequence[str], poses: np.ndarray, old: Scene, source: str) -> None:
+def _check_places(
+    names: Sequence[str], poses: np.ndarray, old_names: Sequence[str], old_poses: np.ndarray, source: str
+) -> None:
     """Refuses pictures [n] whose poses, in the older run's frame, are not where they were there."""
     found = {name: i for i, name in enumerate(names)}
-    common = [(found[name], i) for i, name in enumerate(old.names) if name in found]
+    common = [(found[name], i) for i, name in enumerate(old_names) if name in found]
     if not common:
         raise UserError(f"config.init_from={source}: its scene has no picture of a name that this scene has")
     ours, theirs = np.array(common).T
-    apart = np.linalg.norm(poses[ours, :, 3] - old.cameras.pose[theirs, :, 3], axis=1)
-    share = float(np.median(apart) / max(alignment.extent(old.cameras.pose[:, :, 3]), 1e-12))
+    apart = np.linalg.norm(poses[ours, :, 3] - old_poses[theirs, :, 3], axis=1)
+    share = float(np.median(apart) / max(alignment.extent(old_poses[:, :, 3]), 1e-12))
     if share > AWAY:
         raise UserError(
             f"config.init_from={source}: the pictures of both scenes are elsewhere in this one, by {share:.0%} of the "
@@ -82,13 +86,17 @@ def weights(posed: Posed, scene: Scene, config: ConfigDict, mesh: Mesh, shapes: 
     """
     source = config.init_from
     old = Run.open(Path(source).expanduser(), mesh)
+    row_of = {old.scene.names[i]: row for row, i in enumerate(old.scene.split["train"])}
+    rows = np.array([row_of.get(scene.names[i], -1) for i in scene.split["train"]])
+    report.say(f"init_from {source}: it knows {(rows >= 0).sum()} of {len(rows)} training pictures")
+    _check_noise(scene, old.scene, rows, source)
+    corrections = _corrections(posed, old, rows, source)
+    if posed.options.init_only:
+        return {"params": {"cameras": corrections}}
     if old.config.model.name != config.model.name:
         raise UserError(
             f"config.init_from={source}: its field is {old.config.model.name}, and this run's {config.model.name}"
         )
-    row_of = {old.scene.names[i]: row for row, i in enumerate(old.scene.split["train"])}
-    rows = np.array([row_of.get(scene.names[i], -1) for i in scene.split["train"]])
-    report.say(f"init_from {source}: it knows {(rows >= 0).sum()} of {len(rows)} training pictures")
     variables = jax.device_get(old.variables)
 
     def of_pictures(path: tuple, leaf: np.ndarray) -> np.ndarray:
@@ -96,9 +104,21 @@ def weights(posed: Posed, scene: Scene, config: ConfigDict, mesh: Mesh, shapes: 
         return _taken(leaf, rows, leaf.mean(0)) if own else leaf
 
     params = jax.tree_util.tree_map_with_path(of_pictures, variables.params)
-    found = posed.joined(Variables(params, variables.model_state), _corrections(posed, old, rows, source))
+    found = posed.joined(Variables(params, variables.model_state), corrections)
     _check(found, shapes, source)
     return {"params": found.params, "model_state": found.model_state}
+
+
+def _check_noise(scene: Scene, old: Scene, rows: np.ndarray, source: str) -> None:
+    """Refuses noise on the cameras (`config.cameras.perturb`) that is not the older run's: corrections belong to it."""
+    if scene.true_pose is None:
+        return
+    ours, theirs = scene.cameras.pose[scene.split["train"]], old.cameras.pose[old.split["train"]]
+    if not np.allclose(ours[rows >= 0], theirs[rows[rows >= 0]], atol=1e-4):
+        raise UserError(
+            f"config.init_from={source}: the noise on its cameras is another; it takes the same "
+            "config.cameras.perturb, config.seed and training pictures"
+        )
 
 
 def _corrections(posed: Posed, old: Run, rows: np.ndarray, source: str) -> np.ndarray | None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhw import checkpoint, train
+from jaxhw import checkpoint, start, train
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.nerf.cameras import alignment
@@ -96,7 +96,8 @@ def test_mistakes_are_one_line(few, tmp_path):
 
     assert "is no workdir of a NeRF run" in told(init_from=str(tmp_path / "nowhere"))
     assert "refined its cameras: set config.cameras.refine=SO3xR3" in told(cameras={})
-    assert "with config.cameras.perturb is not gone on with" in told(cameras={"perturb": (1.0, 0.0)})
+    assert "config.cameras.perturb must be what it was there" in told(cameras={"perturb": (1.0, 0.0)})
+    assert "config.cameras.init_only needs config.cameras.refine" in told(cameras={"init_only": True})
     wider = config_of(scene, init_from=str(source)).unlock()
     wider.model.width = 20
     nerf = Nerf(wider.lock(), mesh)
@@ -110,6 +111,35 @@ def test_mistakes_are_one_line(few, tmp_path):
     values["names"] = [f"other_{name}" for name in values["names"]]
     (tmp_path / "moved" / "scene.json").write_text(json.dumps(values))
     assert "has no picture of a name that this scene has" in told(init_from=str(tmp_path / "moved"))
+
+
+def test_another_field_takes_the_cameras_alone(few, tmp_path):
+    """The scene is learnt anew, from the poses that the other run ended with."""
+    source, old = few
+    cameras = {"refine": "SO3xR3", "init_only": True}
+    config = config_of(write(tmp_path / "scene", FEW), cameras, init_from=str(source)).unlock()
+    config.model.width = 20  # not that of the other run
+    new = Nerf(config.lock(), meshes.make_mesh(1))
+    start_of = lambda: start.variables(new, config, tmp_path / "run")
+    anew, theirs = new.init(jax.random.split(jax.random.key(config.seed))[0]), saved(source)
+    jax.tree.map(np.testing.assert_array_equal, start_of().params["field"], anew.params["field"])
+    refined = old.posed.training(theirs.params).pose
+    assert np.abs(refined - old.posed.given.pose).max() > 1e-4
+    np.testing.assert_allclose(new.posed.training(start_of().params).pose, refined, atol=1e-5)
+    train.run(new, config, meshes.make_mesh(1), tmp_path / "run")
+
+
+def test_cameras_with_noise_are_gone_on_with_if_the_noise_is_the_same(few, tmp_path):
+    noisy = {"refine": "SO3xR3", "perturb": (1.0, 0.01)}
+    scene = write(tmp_path / "scene", FEW)
+    run(config_of(scene, noisy), tmp_path / "run")
+    again = noisy | {"init_only": True}
+    _, results = run(config_of(scene, again, init_from=str(tmp_path / "run")), tmp_path / "again")
+    assert results["translation_error"] != results["translation_error_start"]
+    with pytest.raises(UserError, match="the noise on its cameras is another"):
+        run(config_of(scene, again, init_from=str(tmp_path / "run"), seed=1), tmp_path / "never")
+    with pytest.raises(UserError, match=r"config\.cameras\.perturb must be what it was there"):
+        run(config_of(scene, {"refine": "SO3xR3"}, init_from=str(tmp_path / "run")), tmp_path / "never")
 
 
 def test_another_field_and_one_that_grows_are_refused(few, tmp_path):
