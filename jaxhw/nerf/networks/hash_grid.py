@@ -19,12 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhw.nerf.networks.tables import interpolate
+from jaxhw.nerf.networks.tables import CORNERS, EDGES, interpolate
 
 LAYOUTS = ("hashed", "dense", "column")
 PRIMES = (1, 2654435761, 805459861)
-EDGES = ((0, 0), (0, 1), (1, 0), (1, 1))  # those along z of a cell, by their x and y
-CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
 START = 1e-3  # rows start between -START and START
 
 
@@ -78,19 +76,15 @@ class HashGrid:
         return jnp.concatenate(features, -1)
 
     def _rows(self, level: int, points: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(rows [k, m], weights [k, m, n]) that points read; m n = 8."""
+        """(rows [k, 4 or 8], fraction [k, 3]) with which points read their cell; see `tables.interpolate`."""
         scaled = points * self.resolutions[level]
         low = jnp.floor(scaled)
-        fraction = scaled - low
-        low = low.astype(jnp.int32)
-        share = jnp.stack([1 - fraction, fraction], -1)  # [k, 3, 2]
+        fraction, low = scaled - low, low.astype(jnp.int32)
         if self.kind(level) == "hashed":
             rows = [self.hashed(low + jnp.array(corner)) for corner in CORNERS]
-            weights = [(share[:, 0, i] * share[:, 1, j] * share[:, 2, k])[:, None] for i, j, k in CORNERS]
         else:
             rows = [self.columns(level, low[:, 0] + i, low[:, 1] + j) + low[:, 2] for i, j in EDGES]
-            weights = [(share[:, 0, i] * share[:, 1, j])[:, None] * share[:, 2] for i, j in EDGES]
-        return jnp.stack(rows, -1), jnp.stack(weights, -2)
+        return jnp.stack(rows, -1), fraction
 
     def hashed(self, vertices: jax.Array) -> jax.Array:
         """Rows [...] of vertices [..., 3]."""

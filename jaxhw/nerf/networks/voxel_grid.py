@@ -19,33 +19,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxhw.nerf.networks.tables import EDGES, weights_of
+
 CELL = 4  # vertices along the edge of a cell of `coarsen`
-PAIRS = ((0, 0), (0, 1), (1, 0), (1, 1))  # the four edges along z of a cell
 
 
 def corners(coordinates: jax.Array, shape: tuple[int, int, int]) -> tuple[jax.Array, jax.Array]:
-    """The vertices around points, and what each weighs in trilinear interpolation.
+    """The vertices around points, for `tables.interpolate`.
 
     Args:
       coordinates: [k, 3]; what lies outside the grid is moved to its surface.
 
     Returns:
-      (index [k, 4]: the lower vertex of each edge along z, counted through the grid; weights [k, 4, 2] of the edges'
-      ends).
+      (index [k, 4]: the lower vertex of each edge along z, counted through the grid; fraction [k, 3] of the cell).
     """
     last = jnp.array(shape) - 1
     inside = jnp.clip(coordinates, 0, last.astype(coordinates.dtype))
     low = jnp.minimum(inside.astype(jnp.int32), last - 1)
-    fraction = inside - low
-    share = jnp.stack([1 - fraction, fraction], -1)  # [k, 3, 2]
-    index = [((low[:, 0] + i) * shape[1] + low[:, 1] + j) * shape[2] + low[:, 2] for i, j in PAIRS]
-    weights = [(share[:, 0, i] * share[:, 1, j])[:, None] * share[:, 2] for i, j in PAIRS]
-    return jnp.stack(index, -1), jnp.stack(weights, -2)
+    index = [((low[:, 0] + i) * shape[1] + low[:, 1] + j) * shape[2] + low[:, 2] for i, j in EDGES]
+    return jnp.stack(index, -1), inside - low
 
 
 def interpolate_sparse(table: jax.Array, rows: jax.Array, coordinates: jax.Array) -> jax.Array:
     """Interpolates where vertices may lack a row (-1 in `rows` [x, y, z]), which counts as 0: [k, c]."""
-    index, weights = corners(coordinates, rows.shape)
+    index, fraction = corners(coordinates, rows.shape)
+    weights = weights_of(fraction, len(EDGES))
     padded = jnp.pad(table, ((0, 1), (0, 0)))
     total = 0.0
     for end in (0, 1):

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from jaxhw.nerf.networks import voxel_grid
-from jaxhw.nerf.networks.tables import interpolate
+from jaxhw.nerf.networks.tables import interpolate, weights_of
 
 SHAPE, CHANNELS = (5, 7, 6), 3
 
@@ -29,26 +29,27 @@ def by_scipy(grid, points):
 
 
 def test_interpolation_is_scipys(grid, points):
-    index, weights = voxel_grid.corners(jnp.asarray(points), SHAPE)
-    seen = interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, weights)
+    index, fraction = voxel_grid.corners(jnp.asarray(points), SHAPE)
+    seen = interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, fraction)
     np.testing.assert_allclose(seen, by_scipy(grid, points), atol=2e-6)
 
 
 def test_outside_is_the_nearest_face(grid):
-    index, weights = voxel_grid.corners(jnp.array([[-3.0, 2.0, 9.0]]), SHAPE)
-    seen = interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, weights)
+    index, fraction = voxel_grid.corners(jnp.array([[-3.0, 2.0, 9.0]]), SHAPE)
+    seen = interpolate(jnp.asarray(grid.reshape(-1, CHANNELS)), index, fraction)
     np.testing.assert_allclose(seen[0], grid[0, 2, 5], atol=1e-6)
 
 
 def test_the_gradient_is_that_of_plain_indexing(grid, points):
     table = jnp.asarray(grid.reshape(-1, CHANNELS))
-    index, weights = voxel_grid.corners(jnp.asarray(points), SHAPE)
+    index, fraction = voxel_grid.corners(jnp.asarray(points), SHAPE)
     factor = jax.random.normal(jax.random.key(0), (len(points), CHANNELS))
 
     def plain(table):
+        weights = weights_of(fraction, 4)
         return jnp.einsum("kiec,kie,kc->", table[jnp.stack([index, index + 1], -1)], weights, factor)
 
-    ours = jax.grad(lambda t: (interpolate(t, index, weights) * factor).sum())(table)
+    ours = jax.grad(lambda t: (interpolate(t, index, fraction) * factor).sum())(table)
     np.testing.assert_allclose(ours, jax.grad(plain)(table), atol=1e-5)
 
 
@@ -62,8 +63,8 @@ def test_sparse_rows_give_what_the_dense_grid_gives(grid):
     points = rng.uniform(0, 1, (3000, 3)).astype(np.float32) * (np.array(SHAPE) - 1)
     points = points[np.asarray(voxel_grid.nearest(jnp.asarray(mask), jnp.asarray(points)))]
     assert len(points) > 100
-    index, weights = voxel_grid.corners(jnp.asarray(points), SHAPE)
-    seen = interpolate(table, jnp.asarray(rows).ravel()[index], weights)
+    index, fraction = voxel_grid.corners(jnp.asarray(points), SHAPE)
+    seen = interpolate(table, jnp.asarray(rows).ravel()[index], fraction)
     np.testing.assert_allclose(seen, by_scipy(grid, points), atol=2e-6)
     np.testing.assert_allclose(
         voxel_grid.interpolate_sparse(table, jnp.asarray(rows), jnp.asarray(points)), seen, atol=1e-6
@@ -108,10 +109,11 @@ def test_the_gradient_of_the_points_is_that_of_plain_indexing(grid, points):
     factor = jax.random.normal(jax.random.key(0), (40, CHANNELS))
 
     def loss(read, points):
-        index, weights = voxel_grid.corners(points, SHAPE)
-        return (read(table, index, weights) * factor).sum()
+        index, fraction = voxel_grid.corners(points, SHAPE)
+        return (read(table, index, fraction) * factor).sum()
 
-    def plain(table, index, weights):
+    def plain(table, index, fraction):
+        weights = weights_of(fraction, 4)
         return jnp.einsum("kiec,kie->kc", table[jnp.stack([index, index + 1], -1)], weights)
 
     found, wanted = (jax.jit(jax.grad(loss, 1), static_argnums=0)(f, inside) for f in (interpolate, plain))

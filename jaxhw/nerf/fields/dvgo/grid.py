@@ -169,9 +169,9 @@ class Grid:
         return jnp.where(live, density, 0), colours
 
     def _interpolate(self, table: jax.Array, coordinates: jax.Array) -> jax.Array:
-        index, weights = voxel_grid.corners(coordinates, self.state.rows.shape)
+        index, fraction = voxel_grid.corners(coordinates, self.state.rows.shape)
         rows = self.state.rows.ravel().at[index].get(mode="promise_in_bounds")
-        return interpolate(table, jnp.clip(rows, 0, len(table) - 2), weights)
+        return interpolate(table, jnp.clip(rows, 0, len(table) - 2), fraction)
 
     def opacity(self) -> jax.Array:
         """Opacity of a voxel's length at each vertex, [x, y, z]; 0 where there are no voxels."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxhw.nerf.cameras.cameras import Rays
-from jaxhw.nerf.networks.contraction import contract
+from jaxhw.nerf.networks.contraction import contract, infinity_norm
 
 BLOCK = 8  # consecutive samples that are tested for free space together, before each is by itself
 FARTHEST = 128.0  # of Contracted, in units of 2 radii
@@ -129,7 +129,7 @@ class Contracted(Box):
 
     def strides(self, points):
         """Outside of the cube a length shrinks by 1 / n^2 along the axis of n, by (1 + s - s / n) / n across it."""
-        n = jnp.maximum(jnp.abs((points - self.box.mean(0)) / self.radius).max(-1), 1)
+        n = jnp.maximum(infinity_norm((points - self.box.mean(0)) / self.radius), 1)
         across = (1 + self.shell - self.shell / n) / n
         along = jnp.where(n > 1, self.shell / n**2, 1)
         vertices = (min(self.shape) - 1) / (2 * self.radius * (1 + self.shell))

@@ -12,6 +12,7 @@ from jaxhw.nerf.fields.dvgo.loss import ray_sums
 from jaxhw.nerf.fields.dvgo.space import Segments
 from jaxhw.nerf.fields.field import Target
 from jaxhw.nerf.networks import voxel_grid
+from jaxhw.nerf.networks.tables import weights_of
 from jaxhw.nerf.rendering import losses
 from jaxhw.state import Variables
 from jaxhw.task import Context
@@ -58,7 +59,8 @@ def plain(f, variables, rays, offset):
     segments = Segments.through(g.space, rays, f.setting.near, f.setting.far, offset)
     k = jnp.broadcast_to(jnp.arange(g.space.count) * 1.0, (RAYS, g.space.count))
     t, u, inside = segments.at(g.space, k)
-    index, weights = voxel_grid.corners(u.reshape(-1, 3), g.space.shape)
+    index, fraction = voxel_grid.corners(u.reshape(-1, 3), g.space.shape)
+    weights = weights_of(fraction, 4)
     full = lambda table: table[jnp.maximum(state.rows.ravel()[jnp.stack([index, index + 1], -1)], 0)]
     read = lambda table: (full(table) * weights[..., None]).sum((1, 2))
     density = params.density * state.learning_rate if isinstance(state, CoarseState) else params.density
