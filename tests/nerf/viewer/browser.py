@@ -47,6 +47,13 @@ class Page:
         """The value of a JavaScript expression."""
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the window in the pixels of mice and screenshots.
+
+        viser draws in fewer on a slow machine, and gives its camera's image the size of these.
+        """
+        return tuple(self.evaluate("[innerWidth, innerHeight]"))
+
     def screenshot(self) -> np.ndarray:
         """uint8 [h, w, 3]."""
         data = self.call("Page.captureScreenshot", format="png")["data"]

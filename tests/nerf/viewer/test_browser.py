@@ -72,8 +72,7 @@ def seen(page):
 def test_the_page_shows_the_scene_as_it_is_rendered(viewer, page):
     one = session(viewer)
     viewer.set_visible(viewer.frusta.now, False)
-    window = one.client.camera.image_width, one.client.camera.image_height
-    rendered = Image.fromarray(panels.to_uint8(one.last.rendered.colour)).resize(window)
+    rendered = Image.fromarray(panels.to_uint8(one.last.rendered.colour)).resize(page.size())
     expected = np.asarray(rendered)[SCENE].astype(float)
     assert expected.std() > 10
     browser.wait(lambda: np.abs(seen(page) - expected).mean() < 6)
@@ -87,7 +86,7 @@ def test_a_frustum_that_is_clicked_is_looked_through(run, viewer, page):
     page.wheel(300, 300, 600)
     browser.wait(lambda: np.linalg.norm(one.client.camera.position - pose[:, 3]) > 2 * depth)
     browser.wait(lambda: rests(one.client.camera))
-    camera = from_browser(one.client.camera, one.client.camera.image_height)
+    camera = from_browser(one.client.camera, page.size()[1])
     middle = pose[:, 3] + 0.95 * depth * pose[:, 2]  # of the frustum's picture
     x, y = np.asarray(project(camera, camera.pose[:, :3].T @ (middle - camera.pose[:, 3]))).tolist()
     page.click(x, y)
