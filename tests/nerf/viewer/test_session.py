@@ -1,6 +1,7 @@
-"""A browser's snapshot: of the finest picture, now or when it is there; without a browser."""
+"""A browser's snapshot, and threads that overtake each other; without a browser."""
 
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ def saved():
 def session(saved):
     """A session with what a snapshot needs, which wants the picture of a camera."""
     one = object.__new__(Session)
+    one.lock = threading.RLock()
     one.client = namespace(
         scene=namespace(set_background_image=lambda *args, **values: None),
         flush=lambda: None,
@@ -32,6 +34,7 @@ def session(saved):
     )
     one.mode, one.problem, one.workdir = namespace(value="colour"), namespace(content=""), Path("runs/toy")
     one.last, one.saving, one.main = None, False, View(one._show, one._fail)
+    one.crops, one.wake = namespace(value=False), lambda: None
     one.main.wanted = Wanted(ring(n=3)[0], EVERYWHERE)
     return one
 
@@ -64,3 +67,27 @@ def test_a_complete_picture_is_saved_at_once_unless_the_camera_has_moved(session
     assert len(saved) == 1
     show(session, (16, 12), finest=True)
     assert len(saved) == 2
+
+
+def test_a_thread_that_is_overtaken_brings_no_older_camera_back(session):
+    older, newer = ring(n=3)[1], ring(n=3)[2]
+    window, read, go_on = namespace(camera=older), threading.Event(), threading.Event()
+
+    def camera():
+        shown = window.camera
+        if shown is older:
+            read.set()
+            go_on.wait()
+        return shown
+
+    session.camera = camera
+    threads = [threading.Thread(target=session.want) for _ in range(2)]
+    threads[0].start()
+    read.wait()
+    window.camera = newer
+    threads[1].start()
+    threads[1].join(0.3)  # it may end first, and must not be the one that counts less
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert session.main.wanted.camera is newer
