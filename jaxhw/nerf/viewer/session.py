@@ -91,8 +91,9 @@ class Session:
 
     def look_through(self, frame: int) -> None:
         """Moves the window to a frame's camera; the panel gets its picture beside the rendering."""
-        run, self.looking = self.run(), frame
-        self.frame.wanted = Wanted(comparison.fitted(run.cameras[frame]), self.box)
+        run = self.run()
+        with self.lock:
+            self.looking, self.frame.wanted = frame, Wanted(comparison.fitted(run.cameras[frame]), self.box)
         put_browser(self.client, run.cameras[frame])
 
     def _changed(self) -> None:
@@ -132,7 +133,9 @@ class Session:
                 self._save()
 
     def _show_frame(self, picture: Picture) -> None:
-        if picture.finest and self.looking is not None:
+        with self.lock:
+            if not picture.finest or picture.wanted is not self.frame.wanted:  # that of the frame clicked before
+                return
             run = self.run()
             self.panel.image, self.panel_line.content = comparison.panel(
                 run.scene, self.looking, picture.rendered, run.renderer.background

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.nerf.viewer import comparison
+from jaxhw.nerf.viewer import session as session_module
 from jaxhw.nerf.viewer.crop import EVERYWHERE
 from jaxhw.nerf.viewer.render_loop import Picture, View, Wanted
 from jaxhw.nerf.viewer.session import Session
@@ -91,3 +93,18 @@ def test_a_thread_that_is_overtaken_brings_no_older_camera_back(session):
     for thread in threads:
         thread.join()
     assert session.main.wanted.camera is newer
+
+
+def test_the_panel_waits_for_the_frame_that_was_clicked_last(session, monkeypatch):
+    cameras, shown = ring(n=3), []
+    run = namespace(cameras=cameras, scene=None, renderer=namespace(background=None))
+    session.run, session.frame = lambda: run, View(None, None)
+    session.panel, session.panel_line = namespace(), namespace()
+    monkeypatch.setattr(comparison, "panel", lambda scene, frame, *rest: (None, shown.append(frame)))
+    monkeypatch.setattr(session_module, "put_browser", lambda *args: None)
+    session.look_through(0)
+    before = session.frame.wanted
+    session.look_through(1)
+    for wanted in (before, session.frame.wanted):
+        session._show_frame(Picture(wanted, wanted.camera, None, finest=True))
+    assert shown == [1]
