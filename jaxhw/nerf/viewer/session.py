@@ -56,8 +56,9 @@ class Session:
             gui.add_button("save a snapshot").on_click(lambda _: self.snapshot())
         with gui.add_folder("Crop box", expand_by_default=False):
             self.crops = gui.add_checkbox("crop", False)
-            self.lower = gui.add_vector3("lower corner", tuple(box[0]), step=0.01)
-            self.upper = gui.add_vector3("upper corner", tuple(box[1]), step=0.01)
+            lower, upper = np.asarray(box, float).round(2).tolist()  # what its fields have room for
+            self.lower = gui.add_vector3("lower corner", tuple(lower), step=0.01)
+            self.upper = gui.add_vector3("upper corner", tuple(upper), step=0.01)
         for control in (self.height, self.crops, self.lower, self.upper):
             control.on_update(lambda _: self._changed())
         self.mode.on_update(lambda _: self._redraw())
