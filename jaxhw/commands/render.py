@@ -110,22 +110,16 @@ def film_split(run: "Run", args: argparse.Namespace, out: Path) -> tuple[Path, .
     chosen = scene.split[args.path]
     if not len(chosen):
         raise UserError(f"the scene {place} has no pictures in its split {args.path}")
-    if len(np.unique(scene.pictures.size[chosen], axis=0)) > 1:
-        raise UserError(
-            f"the pictures of the split {args.path} differ in size, so they make no video; those of the test split lie "
-            f"in {args.workdir / 'test'}"
-        )
-
     observers = observers_panel(run, args)
+    width, height = scene.pictures.size[chosen].max(0).tolist()  # of a panel: pictures may differ in size
 
     def frames() -> Iterator[np.ndarray]:
         depths = None
         for i in chosen:
             rendered, truth = run.render(run.cameras[i]), over(scene.pictures[i], background)
             depths = depths or panels.depth_range(rendered)
-            yield np.concatenate(
-                [panels.beside_truth(truth, rendered, depths), *observers(run.cameras[i], rendered)], 1
-            )
+            shown = [panels.beside_truth(truth, rendered, depths), *observers(run.cameras[i], rendered)]
+            yield panels.on_white(np.concatenate(shown, 1), (4 + len(shown) - 1) * width, height)
 
     files.make_folder(out, "--out")
     path = out / f"{args.path}.mp4"

@@ -1,5 +1,6 @@
 """What the command writes of a scene, in which frame, and what it refuses in one line."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import trimesh
 from PIL import Image
 
 from jaxhw.__main__ import main
+from jaxhw.nerf.results import depths
 from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.scenes.formats import transforms
 from tests.nerf import demo_surface
@@ -59,6 +61,24 @@ def test_depth(run, tmp_path):
     local = np.stack([(x + 0.5 - 16) / camera.focal[0] * z, (y + 0.5 - 16) / camera.focal[1] * z, z], 1)
     at = local @ camera.pose[:, :3].T + camera.pose[:, 3]
     assert np.abs(demo_surface.distance(at)).max() < 1e-3 and (exact["depth"][exact["opacity"] == 0] == 0).all()
+
+
+def test_depth_that_is_interrupted_has_its_scale(run, tmp_path, monkeypatch):
+    render, calls = Run.render, itertools.count()
+
+    def interrupted(self, camera):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return render(self, camera)
+
+    monkeypatch.setattr(Run, "render", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        depths.write(tmp_path / "out", run)
+    found = json.loads((tmp_path / "out" / "depth.json").read_text())
+    there = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert there == ["0.npz", "0.png", "1.npz", "1.png", "depth.json"]
+    steps, exact = np.asarray(Image.open(tmp_path / "out" / "1.png")), np.load(tmp_path / "out" / "1.npz")["depth"]
+    np.testing.assert_allclose(steps * found["scale"], exact, atol=found["scale"])
 
 
 def test_cameras_in_both_frames(run, tmp_path):

@@ -183,6 +183,12 @@ def test_pictures_of_several_sizes_with_masks_train_and_are_scored(tmp_path):
         w, h = sizes[i]
         panel = Image.open(tmp_path / "run" / "test" / file_names(nerf.scene.names)[i])
         assert panel.size == (4 * w, h)
+    # A video has room for the largest of them.
+    assert main(["render", f"--workdir={tmp_path / 'run'}", "--path=test"]) == 0
+    tested = sizes[nerf.scene.split["test"]]
+    w, h = tested.max(0)
+    shape = (len(tested), h // 2 * 2, 4 * w // 2 * 2, 3)
+    assert len(np.unique(tested, axis=0)) > 1 and mediapy.read_video(tmp_path / "run" / "test.mp4").shape == shape
 
 
 def capture(folder, **changes):

@@ -17,7 +17,7 @@ FARTHEST = 10.0  # over the cameras' distance from their subject: what is farthe
 
 
 def write(out: Path, run: Run) -> list[Path]:
-    """Writes DIR/NAME.png and NAME.npz for each picture of the scene, and DIR/depth.json.
+    """Writes DIR/depth.json, and DIR/NAME.png and NAME.npz for each picture of the scene.
 
     Depth is along the optical axis, as COLMAP, Open3D and nerfstudio have it, in units of the capture's frame: a PNG's
     value times `scale`, 0 where a ray ends at no surface. The .npz holds `depth` and `opacity`, both [h, w] float32.
@@ -29,13 +29,16 @@ def write(out: Path, run: Run) -> list[Path]:
     unit = scale_of(run.scene.to_capture)
     scale = FARTHEST * setting(run.scene).distance * unit / LARGEST
     written = [out / name for name in file_names(run.scene.names)]
-    for i in streams.bar(range(len(written)), "depth", len(written), "picture"):
-        depth, opacity = _picture(run, i)
-        np.savez_compressed(written[i].with_suffix(".npz"), depth=unit * depth, opacity=opacity)
-        steps = np.round(np.clip(unit * depth / scale, 0, LARGEST)).astype(np.uint16)
-        Image.fromarray(steps).save(written[i])
+    # Their scale comes first: an export that is interrupted leaves no PNG that means nothing.
     pictures = {path.name: name for path, name in zip(written, run.scene.names, strict=True)}
     files.write_json(out / "depth.json", {"scale": scale, "along": "optical axis", "pictures": pictures})
+    for i in streams.bar(range(len(written)), "depth", len(written), "picture"):
+        depth, opacity = _picture(run, i)
+        with files.complete(written[i].with_suffix(".npz")) as partial:
+            np.savez_compressed(partial, depth=unit * depth, opacity=opacity)
+        with files.complete(written[i]) as partial:
+            steps = np.round(np.clip(unit * depth / scale, 0, LARGEST)).astype(np.uint16)
+            Image.fromarray(steps).save(partial)
     return written
 
 

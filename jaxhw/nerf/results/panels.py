@@ -22,6 +22,14 @@ def beside_truth(truth: np.ndarray, rendered: Rendered, depths: Range | None = N
     return np.concatenate([to_uint8(truth), to_uint8(rendered.colour), error, depth], axis=1)
 
 
+def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """uint8 [height, width, 3]: a picture [h, w, 3], no larger than that, in the middle of white."""
+    left, top = (width - picture.shape[1]) // 2, (height - picture.shape[0]) // 2
+    out = np.full((height, width, 3), 255, np.uint8)
+    out[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return out
+
+
 def to_uint8(picture: np.ndarray) -> np.ndarray:
     """[..., 3] floats in [0, 1], or uint8 already, to uint8."""
     picture = np.asarray(picture)

@@ -7,6 +7,9 @@ from scipy.spatial.transform import Rotation
 
 from jaxhw.nerf.cameras.cameras import Cameras
 from jaxhw.nerf.results.camera_path import pinhole_cameras
+from jaxhw.nerf.results.trajectories import UP
+
+UPRIGHT = 0.05  # cosine between the vertical and a picture's own up, from which on a browser turns about the vertical
 
 
 def from_browser(camera: Any, height: int) -> Cameras:
@@ -19,11 +22,21 @@ def from_browser(camera: Any, height: int) -> Cameras:
 
 
 def put_browser(client: Any, camera: Cameras) -> None:
-    """Moves a browser to where one of our cameras is; its window keeps its shape, and shows the picture's height."""
+    """Moves a browser to where one of our cameras is; its window keeps its shape, and shows the picture's height.
+
+    What a moving browser says of itself comes in between two settings, and late. So all that is set is of our camera
+    (viser's own `wxyz` turns it where the browser said last that it is); of the browser's, the distance at which it
+    turns is kept.
+    """
     pose = np.asarray(camera.pose, np.float64)
+    right, down, ahead = pose[:, :3].T
+    distance = np.linalg.norm(client.camera.look_at - client.camera.position)
+    # The browser turns about an axis as near to the vertical as the picture's roll allows.
+    up = UP - (UP @ right) * right
     with client.atomic():
         client.camera.position = pose[:, 3]
-        client.camera.wxyz = to_wxyz(pose[:, :3])
+        client.camera.look_at = pose[:, 3] + distance * ahead
+        client.camera.up_direction = up if up @ -down > UPRIGHT else -down
         client.camera.fov = vertical_fov(camera)
 
 

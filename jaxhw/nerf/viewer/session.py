@@ -1,6 +1,7 @@
 """One browser: its controls, what it looks at, and the pictures that it gets."""
 
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Session:
 
     def __init__(self, client: Any, run: Callable[[], Run], box: np.ndarray, workdir: Path, wake: Callable[[], None]):
         self.client, self.run, self.workdir, self.wake = client, run, workdir, wake
+        self.lock = threading.RLock()  # viser's threads overtake each other: what was read last is to count
         self.main, self.frame = View(self._show, self._fail), View(self._show_frame, self._fail)
         self.views = (self.main, self.frame)
         self.looking: int | None = None  # the frame in the panel
@@ -54,8 +56,9 @@ class Session:
             gui.add_button("save a snapshot").on_click(lambda _: self.snapshot())
         with gui.add_folder("Crop box", expand_by_default=False):
             self.crops = gui.add_checkbox("crop", False)
-            self.lower = gui.add_vector3("lower corner", tuple(box[0]), step=0.01)
-            self.upper = gui.add_vector3("upper corner", tuple(box[1]), step=0.01)
+            lower, upper = np.asarray(box, float).round(2).tolist()  # what its fields have room for
+            self.lower = gui.add_vector3("lower corner", tuple(lower), step=0.01)
+            self.upper = gui.add_vector3("upper corner", tuple(upper), step=0.01)
         for control in (self.height, self.crops, self.lower, self.upper):
             control.on_update(lambda _: self._changed())
         self.mode.on_update(lambda _: self._redraw())
@@ -83,50 +86,57 @@ class Session:
 
     def want(self) -> None:
         """Asks for the picture of where the window's camera is now."""
-        self.main.wanted = None if self.mode.value == NOTHING else Wanted(self.camera(), self.box)
+        with self.lock:
+            self.main.wanted = None if self.mode.value == NOTHING else Wanted(self.camera(), self.box)
         self.wake()
 
     def look_through(self, frame: int) -> None:
         """Moves the window to a frame's camera; the panel gets its picture beside the rendering."""
-        run, self.looking = self.run(), frame
-        self.frame.wanted = Wanted(comparison.fitted(run.cameras[frame]), self.box)
+        run = self.run()
+        with self.lock:
+            self.looking, self.frame.wanted = frame, Wanted(comparison.fitted(run.cameras[frame]), self.box)
         put_browser(self.client, run.cameras[frame])
 
     def _changed(self) -> None:
-        self.client.scene.remove_by_name("/crop")
-        if self.crops.value:
-            low, high = self.box
-            self.client.scene.add_box(
-                "/crop", color=(0, 158, 115), dimensions=high - low, wireframe=True, position=(low + high) / 2
-            )
-        self.want()
+        with self.lock:
+            self.client.scene.remove_by_name("/crop")
+            if self.crops.value:
+                low, high = self.box
+                self.client.scene.add_box(
+                    "/crop", color=(0, 158, 115), dimensions=high - low, wireframe=True, position=(low + high) / 2
+                )
+            self.want()
 
     def _redraw(self) -> None:
         """Another mode shows what is there already."""
-        if self.mode.value == NOTHING:
-            self.client.scene.set_background_image(None)
-        elif self.last:
-            self._show(self.last)
-        self.want()
+        with self.lock:
+            if self.mode.value == NOTHING:
+                self.client.scene.set_background_image(None)
+            elif self.last:
+                self._show(self.last)
+            self.want()
 
     def _show(self, picture: Picture) -> None:
-        self.last = picture
-        if self.mode.value == NOTHING:
-            return
-        self.client.scene.set_background_image(
-            shading.picture(picture.rendered, self.mode.value),
-            format="jpeg",
-            jpeg_quality=FINE if picture.finest else COARSE,
-            depth=shading.z_depth(picture.rendered, picture.camera),
-        )
-        self.client.flush()
-        if self.problem.content:
-            self.problem.content = ""
-        if picture.finest and self.saving:
-            self._save()
+        with self.lock:
+            self.last = picture
+            if self.mode.value == NOTHING:
+                return
+            self.client.scene.set_background_image(
+                shading.picture(picture.rendered, self.mode.value),
+                format="jpeg",
+                jpeg_quality=FINE if picture.finest else COARSE,
+                depth=shading.z_depth(picture.rendered, picture.camera),
+            )
+            self.client.flush()
+            if self.problem.content:
+                self.problem.content = ""
+            if picture.finest and self.saving:
+                self._save()
 
     def _show_frame(self, picture: Picture) -> None:
-        if picture.finest and self.looking is not None:
+        with self.lock:
+            if not picture.finest or picture.wanted is not self.frame.wanted:  # that of the frame clicked before
+                return
             run = self.run()
             self.panel.image, self.panel_line.content = comparison.panel(
                 run.scene, self.looking, picture.rendered, run.renderer.background
@@ -138,11 +148,12 @@ class Session:
 
     def snapshot(self) -> None:
         """Saves the picture that is shown, now or as soon as it has its finest size."""
-        self.saving = True
-        if self.last and self.last.finest and self.last.wanted is self.main.wanted:
-            self._save()
-        else:
-            self.problem.content = "the picture is saved when it is complete"
+        with self.lock:
+            self.saving = True
+            if self.last and self.last.finest and self.last.wanted is self.main.wanted:
+                self._save()
+            else:
+                self.problem.content = "the picture is saved when it is complete"
 
     def _save(self) -> None:
         """Sends the browser the newest picture as a PNG."""

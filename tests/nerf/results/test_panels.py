@@ -20,6 +20,11 @@ def test_four_panels_side_by_side():
     assert both[:, 6:9].max() > 200 and (both[:, 9:] == 255).all()  # the worst of errors, no depth
 
 
+def test_a_picture_lies_in_the_middle_of_white():
+    picture = panels.on_white(np.zeros((2, 3, 3), np.uint8), 7, 6)
+    assert picture.shape == (6, 7, 3) and (picture[2:4, 2:5] == 0).all() and (picture == 0).sum() == 2 * 3 * 3
+
+
 def test_depth_is_white_where_there_is_nothing_and_ordered_elsewhere():
     picture = panels.depth_picture(rendered([[1.0, 2.0, 4.0, 3.0]], [[1.0, 1.0, 1.0, 0.0]]), (1.0, 4.0))
     assert (picture[0, 3] == 255).all()

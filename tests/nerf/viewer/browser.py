@@ -20,7 +20,7 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--remote-debugging-port=0", "--no-first-run", "--hide-scrollbars"),
     *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
 )
-PATIENCE = 90.0  # seconds: two shared cores render the page in software
+PATIENCE = 180.0  # seconds: two shared cores render the page in software
 
 
 def chromium() -> str | None:
@@ -46,6 +46,13 @@ class Page:
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression."""
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the window in the pixels of mice and screenshots.
+
+        viser draws in fewer on a slow machine, and gives its camera's image the size of these.
+        """
+        return tuple(self.evaluate("[innerWidth, innerHeight]"))
 
     def screenshot(self) -> np.ndarray:
         """uint8 [h, w, 3]."""
@@ -94,13 +101,13 @@ class Page:
         return self.evaluate("document.body.innerText")
 
 
-def wait(holds: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """The first true value of a function that is called until it has one."""
+def wait(holds: Callable[[], Any], seconds: float = PATIENCE, every: float = 0.2) -> Any:
+    """The first true value of a function that is called until it has one, with so many seconds between two calls."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := holds():
             return value
-        time.sleep(0.2)
+        time.sleep(every)
     raise TimeoutError("it does not come about")
 
 

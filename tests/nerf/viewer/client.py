@@ -24,14 +24,14 @@ class Client:
       pictures: uint8 [h, w, 3], of the window so far.
       controls: label -> uuid of the page's controls.
       nodes: names of what is in the scene.
-      sets: what the server has set of this browser: the kinds of messages, in their order.
+      sets: what the server has set of this browser's camera: by kind, the newest message.
     """
 
     def __init__(self, url: str):
         self.socket = connect(
             url.replace("http", "ws"), subprotocols=[f"viser-v{viser.__version__}"], max_size=2**27, compression=None
         )
-        self.pictures, self.controls, self.nodes, self.sets, self.texts = [], {}, set(), [], {}
+        self.pictures, self.controls, self.nodes, self.sets, self.texts = [], {}, set(), {}, {}
         self.thread = threading.Thread(target=self._receive, daemon=True)
         self.thread.start()
 
@@ -97,7 +97,7 @@ class Client:
         if kind == "BackgroundImageMessage" and message["rgb_data"]:
             self.pictures.append(np.asarray(Image.open(io.BytesIO(message["rgb_data"])).convert("RGB")))
         elif kind.startswith("SetCamera"):
-            self.sets.append(kind)
+            self.sets[kind] = message
         elif kind.startswith("Gui") and kind.endswith("Message") and "props" in message:
             self.controls[message["props"].get("label")] = uuid
             self.texts[uuid] = message["props"].get("_markdown") or ""

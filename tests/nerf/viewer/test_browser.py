@@ -1,5 +1,6 @@
 """A real page in a headless Chromium: the scene, moving, a frustum that is clicked, a path that is filmed."""
 
+import itertools
 import time
 
 import mediapy
@@ -10,6 +11,7 @@ from PIL import Image
 from jaxhw.__main__ import main
 from jaxhw.nerf.cameras.cameras import project
 from jaxhw.nerf.results import panels
+from jaxhw.nerf.viewer import path_editor
 from jaxhw.nerf.viewer.cameras import from_browser
 from tests.nerf.viewer import browser
 from tests.nerf.viewer.made import run_of, served
@@ -65,6 +67,14 @@ def rests(camera):
     return np.array_equal(before, camera.position)
 
 
+def drag(viewer, page, start, end):
+    """Drags the scene; returns when the picture of where the camera has come to is complete."""
+    position = session(viewer).client.camera.position
+    page.drag(start, end)
+    browser.wait(lambda: np.linalg.norm(session(viewer).client.camera.position - position) > 0.1)
+    browser.wait(lambda: rests(session(viewer).client.camera) and complete(viewer))
+
+
 def seen(page):
     return page.screenshot()[SCENE].astype(float)
 
@@ -72,8 +82,7 @@ def seen(page):
 def test_the_page_shows_the_scene_as_it_is_rendered(viewer, page):
     one = session(viewer)
     viewer.set_visible(viewer.frusta.now, False)
-    window = one.client.camera.image_width, one.client.camera.image_height
-    rendered = Image.fromarray(panels.to_uint8(one.last.rendered.colour)).resize(window)
+    rendered = Image.fromarray(panels.to_uint8(one.last.rendered.colour)).resize(page.size())
     expected = np.asarray(rendered)[SCENE].astype(float)
     assert expected.std() > 10
     browser.wait(lambda: np.abs(seen(page) - expected).mean() < 6)
@@ -87,7 +96,7 @@ def test_a_frustum_that_is_clicked_is_looked_through(run, viewer, page):
     page.wheel(300, 300, 600)
     browser.wait(lambda: np.linalg.norm(one.client.camera.position - pose[:, 3]) > 2 * depth)
     browser.wait(lambda: rests(one.client.camera))
-    camera = from_browser(one.client.camera, one.client.camera.image_height)
+    camera = from_browser(one.client.camera, page.size()[1])
     middle = pose[:, 3] + 0.95 * depth * pose[:, 2]  # of the frustum's picture
     x, y = np.asarray(project(camera, camera.pose[:, :3].T @ (middle - camera.pose[:, 3]))).tolist()
     page.click(x, y)
@@ -98,24 +107,23 @@ def test_a_frustum_that_is_clicked_is_looked_through(run, viewer, page):
 
 
 def test_dragging_moves_the_camera_and_the_picture(viewer, page):
-    before, position = seen(page), session(viewer).client.camera.position
-    page.drag((300, 350), (420, 330))
-    browser.wait(lambda: np.linalg.norm(session(viewer).client.camera.position - position) > 0.1)
-    browser.wait(lambda: complete(viewer))
+    before = seen(page)
+    drag(viewer, page, (300, 350), (420, 330))
     browser.wait(lambda: np.abs(seen(page) - before).mean() > 2)
 
 
-def test_a_path_is_made_saved_and_filmed(viewer, page, workdir, capsys):
+def test_a_path_is_made_saved_and_filmed(viewer, page, workdir, monkeypatch):
+    monkeypatch.setattr(path_editor, "FPS", 2.0)  # a minute of playing: a busy machine renders little of it
     page.unfold("Path")
     page.press("add this view")
     browser.wait(lambda: "1 views" in page.text())
-    page.drag((300, 350), (450, 350))
-    browser.wait(lambda: complete(viewer))
+    drag(viewer, page, (300, 350), (450, 350))
     page.press("add this view")
     browser.wait(lambda: "2 views" in page.text())
     page.press("play")
     passed = set()  # where pictures were rendered from
     browser.wait(lambda: passed.add(tuple(session(viewer).last.camera.pose[:, 3].tolist())) or len(passed) > 3)
+    page.press("play")  # which stops it
     page.press("save")
     path = workdir / "camera_path.json"
     browser.wait(path.exists)
@@ -129,10 +137,12 @@ def test_a_camera_that_is_dragged_is_followed_before_the_mouse_rests(viewer, pag
     browser.wait(lambda: rests(one.client.camera) and complete(viewer))
     start = one.client.camera.position
     page.mouse("mousePressed", 300, 350)
-    for x in np.linspace(300, 420, 60).tolist():
-        page.mouse("mouseMoved", x, 350)
-        time.sleep(0.03)
-    shown = one.last.camera.pose[:, 3]
+    there_and_back = itertools.cycle([*range(300, 420, 2), *range(420, 300, -2)])
+
+    def followed():
+        page.mouse("mouseMoved", next(there_and_back), 350)
+        return np.linalg.norm(one.last.camera.pose[:, 3] - start) > 0.1
+
+    browser.wait(followed, every=0.03)
     page.mouse("mouseReleased", 420, 350)
-    assert np.linalg.norm(shown - start) > 0.1
     browser.wait(lambda: complete(viewer))

@@ -1,6 +1,7 @@
-"""A browser's snapshot: of the finest picture, now or when it is there; without a browser."""
+"""A browser's snapshot, and threads that overtake each other; without a browser."""
 
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 
 from jaxhw.nerf.rendering.volume import Rendered
+from jaxhw.nerf.viewer import comparison
+from jaxhw.nerf.viewer import session as session_module
 from jaxhw.nerf.viewer.crop import EVERYWHERE
 from jaxhw.nerf.viewer.render_loop import Picture, View, Wanted
 from jaxhw.nerf.viewer.session import Session
@@ -25,6 +28,7 @@ def saved():
 def session(saved):
     """A session with what a snapshot needs, which wants the picture of a camera."""
     one = object.__new__(Session)
+    one.lock = threading.RLock()
     one.client = namespace(
         scene=namespace(set_background_image=lambda *args, **values: None),
         flush=lambda: None,
@@ -32,6 +36,7 @@ def session(saved):
     )
     one.mode, one.problem, one.workdir = namespace(value="colour"), namespace(content=""), Path("runs/toy")
     one.last, one.saving, one.main = None, False, View(one._show, one._fail)
+    one.crops, one.wake = namespace(value=False), lambda: None
     one.main.wanted = Wanted(ring(n=3)[0], EVERYWHERE)
     return one
 
@@ -64,3 +69,42 @@ def test_a_complete_picture_is_saved_at_once_unless_the_camera_has_moved(session
     assert len(saved) == 1
     show(session, (16, 12), finest=True)
     assert len(saved) == 2
+
+
+def test_a_thread_that_is_overtaken_brings_no_older_camera_back(session):
+    older, newer = ring(n=3)[1], ring(n=3)[2]
+    window, read, go_on = namespace(camera=older), threading.Event(), threading.Event()
+
+    def camera():
+        shown = window.camera
+        if shown is older:
+            read.set()
+            go_on.wait()
+        return shown
+
+    session.camera = camera
+    threads = [threading.Thread(target=session.want) for _ in range(2)]
+    threads[0].start()
+    read.wait()
+    window.camera = newer
+    threads[1].start()
+    threads[1].join(0.3)  # it may end first, and must not be the one that counts less
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert session.main.wanted.camera is newer
+
+
+def test_the_panel_waits_for_the_frame_that_was_clicked_last(session, monkeypatch):
+    cameras, shown = ring(n=3), []
+    run = namespace(cameras=cameras, scene=None, renderer=namespace(background=None))
+    session.run, session.frame = lambda: run, View(None, None)
+    session.panel, session.panel_line = namespace(), namespace()
+    monkeypatch.setattr(comparison, "panel", lambda scene, frame, *rest: (None, shown.append(frame)))
+    monkeypatch.setattr(session_module, "put_browser", lambda *args: None)
+    session.look_through(0)
+    before = session.frame.wanted
+    session.look_through(1)
+    for wanted in (before, session.frame.wanted):
+        session._show_frame(Picture(wanted, wanted.camera, None, finest=True))
+    assert shown == [1]

@@ -1,6 +1,7 @@
 """Browsers at a viewer, as the server sees them: real connections, no browser."""
 
 import contextlib
+import copy
 import json
 from typing import ClassVar
 
@@ -77,6 +78,26 @@ def test_all_cameras_are_there_and_a_click_looks_through_one(run, viewer, client
     client.wait(lambda: f"{run.scene.names[frame]}: picture, rendered; error, depth" in client.text())
     position = next(iter(viewer.sessions.values())).client.camera.position
     np.testing.assert_allclose(position, run.cameras.pose[frame][:, 3], atol=1e-6)
+
+
+def test_a_browser_that_still_says_where_it_was_is_led_all_the_same(run, viewer, client, monkeypatch):
+    small(client)
+    handle = type(next(iter(viewer.sessions.values())).client.camera)
+    position = handle.position
+
+    def late(camera, value):  # what the browser sent before comes in now
+        before = copy.copy(camera._state)
+        position.fset(camera, value)
+        camera._state = before
+
+    monkeypatch.setattr(handle, "position", property(position.fget, late))
+    pose = run.cameras.pose[3]
+    client.click("/cameras/3")
+    sent = lambda kind, name: np.array(client.sets[f"SetCamera{kind}Message"][name])
+    client.wait(lambda: np.allclose(sent("Position", "position"), pose[:, 3], atol=1e-6))
+    client.wait(lambda: "SetCameraFovMessage" in client.sets and not sent("Fov", "initial"))  # the last of them
+    ahead = sent("LookAt", "look_at") - pose[:, 3]
+    np.testing.assert_allclose(ahead / np.linalg.norm(ahead), pose[:, 2], atol=1e-6)
 
 
 def test_modes_and_the_crop_box_change_the_picture(client):
