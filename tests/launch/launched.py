@@ -38,7 +38,7 @@ def toy(workdir: Path, steps: int = 160) -> list[str]:
     return [sys.executable, "-m", "tests.slow_toy", str(workdir), str(steps)]
 
 
-def wait_for(condition, seconds: float = 180.0, every: float = 0.2):
+def wait_for(condition, seconds: float = 400.0, every: float = 0.2):
     """What a condition gives when it holds."""
     end = time.monotonic() + seconds
     while not (found := condition()):

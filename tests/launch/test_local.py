@@ -13,7 +13,7 @@ from tests.launch import launched
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("JAXHW_KILLS", "3"))  # 20 take a quarter of an hour
-STEPS = 80 * (KILLS + 1)
+STEPS = 60 * (KILLS + 1)
 
 
 @contextlib.contextmanager
