@@ -14,9 +14,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 -m "not slow"
 
-# TESTS: which files, if not all.
+# TESTS: which files, if not all. A file's tests share a page, a scene, a cluster: they stay together.
 slow: $(VENV)/installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m slow $(TESTS)
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(TESTS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

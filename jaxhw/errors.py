@@ -25,7 +25,9 @@ _said: set[str] = set()  # by `warn`
 
 
 class UserError(Exception):
-    """Bad input. Entry points print its single line after ``error:`` and exit with code 2."""
+    """Bad input. Entry points print its single line after ``error:`` and exit with its code."""
+
+    code = 2
 
 
 class DiskFailure(Exception):
@@ -45,7 +47,7 @@ def one_line(text: str) -> str:
 
 
 def exit_code(function: Callable[[], None]) -> int:
-    """Runs an entry point: 0 when it returns, 2 and one line on stderr when its input or the disk is at fault.
+    """Runs an entry point: 0 when it returns, one line on stderr and 2 when its input or the disk is at fault.
 
     Ctrl-C where nothing else takes it gives 130, as in a shell.
     """
@@ -59,7 +61,7 @@ def _exit_code(function: Callable[[], None]) -> int:
         return 0
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return error.code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -3,8 +3,8 @@
 import contextlib
 import itertools
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from jaxhw.errors import UserError
 
 def write(path: Path, text: str) -> None:
     """Writes a text file beside its name and renames it, so that a process that dies leaves the old one or the new."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may write seeds of one study
+    partial = path.with_name(f"{path.name}.{_own()}.tmp")
     with naming(path, partial):
         partial.write_text(text, "utf-8", "backslashreplace")  # names of files may hold bytes that are no UTF-8
         partial.replace(path)
@@ -23,10 +23,15 @@ def write(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def complete(path: Path) -> Iterator[Path]:
     """Yields a hidden name beside ``path``, of its suffix, to write a file to; it gets its own when it is complete."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{_own()}{path.suffix}")
     with naming(path, partial):
         yield partial
         partial.replace(path)
+
+
+def _own() -> str:
+    """A part of a name that no other process has: on several hosts some may have the same number."""
+    return uuid.uuid4().hex[:8]
 
 
 @contextlib.contextmanager

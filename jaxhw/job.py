@@ -65,7 +65,9 @@ def find(flags: Mapping[str, str] = FLAGS) -> Job | None:
 def one_process(command: str) -> None:
     """Raises a UserError where several processes are to share the work, which `command` does not."""
     if found := find():
-        raise UserError(f"{command} runs in one process, and this is {found}")
+        raise UserError(
+            f"{command} runs in one process, and this is {found}: start it several times, to share its work"
+        )
 
 
 def _address(name: str, text: str | None) -> str | None:

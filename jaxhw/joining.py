@@ -18,8 +18,14 @@ import jax
 
 from jaxhw.errors import DiskFailure, UserError, exit_code
 from jaxhw.job import PATIENCE, Job
-from jaxhw.peers import Peers
+from jaxhw.peers import LOST, Peers
 from jaxhw.relay import Relay
+
+
+class Alone(UserError):
+    """The others have not come. They may have been killed while they started, so that all are to start again."""
+
+    code = LOST
 
 
 @contextlib.contextmanager
@@ -32,7 +38,8 @@ def joined(job: Job | None, patience: float = PATIENCE) -> Iterator[None]:
       patience: how many seconds to wait for the others.
 
     Raises:
-      UserError: they have not come.
+      Alone: they have not come.
+      UserError: this process cannot listen at its port.
     """
     if not job:
         yield
@@ -79,7 +86,7 @@ def _ending(line: str, patience: float) -> Iterator[None]:
 
     def end() -> None:
         _say(line)
-        os._exit(2)
+        os._exit(LOST)
 
     timer = threading.Timer(patience, end)
     timer.start()
@@ -99,7 +106,9 @@ def _client():
 def _check_free(job: Job) -> None:
     """Raises a UserError where the coordinator cannot listen at its port."""
     try:
-        socket.create_server(("", job.port)).close()
+        with socket.socket() as probe:  # only bound: who knocks at one that listens would take it for the coordinator
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", job.port))
     except OSError as error:
         raise UserError(
             f"{job} cannot listen at port {job.port} ({os.strerror(error.errno)}): choose another"
@@ -117,7 +126,7 @@ def _wait_for(job: Job, where: str, patience: float) -> None:
         except OSError as error:
             reason = error.strerror or str(error)
             time.sleep(0.2)
-    raise UserError(
+    raise Alone(
         f"{job} found no coordinator at {where} in {patience:.0f} s ({reason}): is process 0 running, and is that its "
         "address?"
     )

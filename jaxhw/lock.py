@@ -11,8 +11,11 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,25 +24,35 @@ from jaxhw import files, json_file
 from jaxhw.errors import UserError
 
 RENEWED = 15.0  # seconds between two signs of life
+LOOK = 1.0  # seconds between two looks at whether another host's owner shows any
 STALE = 120.0  # seconds without one after which a process on another host counts as dead
+NAME = "lock.json"
 _held: set[Path] = set()  # by this process
 
 
+class InUse(UserError):
+    """Another process owns a folder."""
+
+
 @contextlib.contextmanager
-def held(workdir: Path, name: str = "lock.json", flag: str = "--workdir") -> Iterator[None]:
+def held(workdir: Path, name: str = NAME, flag: str = "--workdir", patient: bool = False) -> Iterator[None]:
     """Owns a workdir, which is made if need be; a process may take again what it has.
 
     Args:
       flag: where the folder was named, for messages.
+      patient: whether to wait until an owner on another host shows life or counts as dead. A run that was killed may
+        come back elsewhere at once, where nothing but silence tells that its former self is dead.
 
     Raises:
-      UserError: another process owns it.
+      InUse: another process owns it.
     """
     files.make_folder(workdir, flag)
     path = workdir.resolve() / name
     if path in _held:
         yield
         return
+    if patient:
+        _outwait(path)
     _take(path, flag)
     _held.add(path)
     ended = threading.Event()
@@ -49,6 +62,25 @@ def held(workdir: Path, name: str = "lock.json", flag: str = "--workdir") -> Ite
     finally:
         ended.set()
         _release(path)
+
+
+@contextlib.contextmanager
+def turn(workdir: Path) -> Iterator[None]:
+    """Waits until no other process is within; for moments in which several change what they share."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(workdir, "turn.json"))
+                break
+            except InUse:
+                time.sleep(0.05)
+        yield
+
+
+def in_use(workdir: Path) -> bool:
+    """Whether another process owns a workdir."""
+    path = workdir.resolve() / NAME
+    return path not in _held and path.exists() and not _is_dead(path, _read(path))
 
 
 def release_all() -> None:
@@ -63,16 +95,32 @@ def _release(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _outwait(path: Path) -> None:
+    """Returns when the owner on another host has shown life, or counts as dead."""
+    owner, silent = _read(path), _age(path)
+    if _is_here(owner) or silent > STALE:
+        return
+    wait = f"waiting up to {STALE - silent:.0f} s for a sign of life"
+    print(f"{path.parent} belongs to {_who(owner)}, seen {silent:.0f} s ago: {wait}", file=sys.stderr, flush=True)
+    while silent <= STALE:
+        time.sleep(LOOK)
+        before, silent = silent, _age(path)
+        if silent < before:
+            return
+
+
 def _take(path: Path, flag: str) -> None:
     """Creates the lock, in the place of one whose process is dead."""
     with _one_at_a_time(path.parent):
         if path.exists():
-            _check_dead(path, flag)
-            path.unlink(missing_ok=True)
+            owner = _read(path)
+            if not _is_dead(path, owner):
+                raise InUse(_told(path, owner, flag))
+            _remove(path, owner)
         try:
             file = path.open("xb", buffering=0)  # O_EXCL: also between hosts, only one creates it
         except FileExistsError:
-            raise UserError(f"another process has just begun in {path.parent}; choose another {flag}") from None
+            raise InUse(f"another process has just begun in {path.parent}; choose another {flag}") from None
         with files.naming(path, path), file:  # on a full disk nobody is to wait for a lock that nobody holds
             file.write(json.dumps(_me() | {"since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}"}).encode())
 
@@ -89,20 +137,40 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _check_dead(path: Path, flag: str) -> None:
-    """Raises a UserError if the process that a lock names may live."""
-    owner, me = _read(path), _me()
-    here = all(owner.get(name) == me[name] for name in ("host", "namespace"))
-    silent = _age(path)
-    if (here and not _runs(owner)) or (not here and silent > STALE):
-        return
-    who = f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
+def _remove(path: Path, dead: dict[str, Any]) -> None:
+    """Removes a dead process's lock, but not one that a quicker process has put in its place (on shared disks)."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)  # of several that try, one succeeds
+        if _read(aside) == dead:
+            aside.unlink()
+        else:
+            aside.rename(path)
+
+
+def _is_dead(path: Path, owner: dict[str, Any]) -> bool:
+    """Whether a lock's process is dead, as far as can be seen from here."""
+    return not _runs(owner) if _is_here(owner) else _age(path) > STALE
+
+
+def _is_here(owner: dict[str, Any]) -> bool:
+    me = _me()
+    return all(owner.get(name) == me[name] for name in ("host", "namespace"))
+
+
+def _who(owner: dict[str, Any]) -> str:
+    return f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
+
+
+def _told(path: Path, owner: dict[str, Any], flag: str) -> str:
+    """Who owns a folder, since when, and what to do."""
     since = f" since {owner['since']}" if "since" in owner else ""
     advice = f"wait for its end, stop it, or choose another {flag}"
-    if not here:
+    if not _is_here(owner):
+        silent = min(_age(path), STALE)
         wait = max(1, round(STALE - silent))
         advice += f"; it was seen {silent:.0f} s ago: if it is dead, try again in {wait} s or delete {path}"
-    raise UserError(f"{path.parent} is in use by {who}{since}: {advice}")
+    return f"{path.parent} is in use by {_who(owner)}{since}: {advice}"
 
 
 def _runs(owner: dict[str, Any]) -> bool:

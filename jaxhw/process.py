@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import sys
+import time
 
 from jaxhw import mesh as meshes
 
@@ -72,6 +73,12 @@ class StopRequest:
         _requests.remove(self)
         for number, handler in self._old.items():
             signal.signal(number, handler)
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps, but not on when the process is asked to stop."""
+        end = time.monotonic() + seconds
+        while not self.asked and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
 
     def _note(self, number, frame):
         if self.asked and number == signal.SIGINT:

@@ -5,11 +5,11 @@ stopped anywhere; the same command continues the run that was going on. What a r
 set, weights) is told in its row, and the study goes on; it is looked for again next time.
 """
 
+import contextlib
 import itertools
 import math
-import os
-import zlib
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from jaxhw import checkpoint, claims, contents, files, json_file, lock, metrics, plots, task, train
 from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw.errors import UserError
+from jaxhw.errors import UserError, warn
 from jaxhw.process import StopRequest
 from jaxhw.study_config import check, default_config, is_point, source
 
@@ -29,6 +29,7 @@ LONGEST = 200  # characters of a reason in the table; it is printed whole
 _VIEW = {"columns": [str], "curves": [str], "points": [[object]], "x": str}  # study.json
 _VIEW |= {"runs": [{"run": str, "state": str, "seeds": {str: {str: object}}}]}
 Missing = dict[tuple[str, int], str]  # (run, seed) -> why it has no results
+Left = deque[tuple[int, tuple]]  # (seed, an entry of config.runs) still to be trained; what others train at the end
 
 
 def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
@@ -44,32 +45,43 @@ def run(config: ConfigDict, workdir: Path, only: str = "*") -> bool:
     runs = [entry for entry in config.runs if fnmatchcase(entry[0], only)]
     if not runs:
         raise UserError(f"no run is called {only!r}; the runs: {'; '.join(name for name, *_ in config.runs)}")
-    # Others may train other runs of it; each run has a lock of its own as well.
-    with lock.held(workdir, f"lock_{zlib.crc32(os.fsencode(only)):08x}.json"):
-        return _train_all(config, workdir, runs)
-
-
-def _train_all(config: ConfigDict, workdir: Path, runs: Sequence[tuple]) -> bool:
     free = [f"bases.{base}.{key}" for base in config.bases for key in claims.FREE]
-    claims.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
+    with lock.turn(workdir):
+        claims.claim(workdir, config, ignore=("runs:", "seeds:", "columns:", "curves:", "points:", "x:", *free))
     meshes.divide_cpu(max(base.mesh.cpu_devices for base in config.bases.values()))
-    missing: Missing = {}
     with StopRequest() as stop:
-        for seed, (name, base, changes) in itertools.product(config.seeds, runs):
-            if stop.asked:
-                return False
-            try:
-                there = folder(workdir, name, seed)
-                _begin_anew(there)
+        return _train_all(config, workdir, deque(itertools.product(config.seeds, runs)), stop)
+
+
+def _train_all(config: ConfigDict, workdir: Path, left: Left, stop: StopRequest) -> bool:
+    """Trains (seed, entry of config.runs) one after the other; what another process trains goes to the end."""
+    missing: Missing = {}
+    others = 0  # how many in a row another process was training
+    while left:
+        if others == len(left):
+            warn(f"other processes train what is left of {workdir}: waiting for them")
+            stop.wait(lock.RENEWED)
+            others = 0
+        if stop.asked:
+            return False
+        seed, (name, base, changes) = entry = left.popleft()
+        try:
+            _check_sources(changes, [name for other, (name, *_) in left if other == seed])
+            with _owned(there := folder(workdir, name, seed)):
                 changed = _config(config.bases[base], dict(changes), workdir, name, seed, missing)
                 results = _train(changed, there, f"{name}, seed {seed}", stop)
-            except (UserError, OSError) as error:
-                missing[name, seed] = f"{'failed' if isinstance(error, train.Diverged) else 'not run'}: {error}"
-                print(f"{name}, seed {seed}: {missing[name, seed]}")
-            else:
-                if not results:
-                    return False
-            report(config, workdir, missing)
+        except lock.InUse:
+            left.append(entry)
+            others += 1
+            continue
+        except (UserError, OSError) as error:
+            missing[name, seed] = f"{'failed' if isinstance(error, train.Diverged) else 'not run'}: {error}"
+            print(f"{name}, seed {seed}: {missing[name, seed]}")
+        else:
+            if not results:
+                return False
+        others = 0
+        report(config, workdir, missing)
     return True
 
 
@@ -183,13 +195,24 @@ def _config(
     return configs.changed(base, {**changes, "seed": seed})
 
 
-def _begin_anew(there: Path) -> None:
-    """Forgets the config of a run that was stopped before it had saved anything; not of one that another trains."""
-    if (there / "config.json").exists() and not (there / "results.json").exists():
-        with lock.held(there):
-            if not checkpoint.exists(there):
-                (there / "config.json").unlink()
-                (there / contents.FILE).unlink(missing_ok=True)
+def _check_sources(changes: Sequence[tuple[str, Any]], left: Sequence[str]) -> None:
+    """Raises InUse where a run needs one that is still left: it stood before it, so another process is training it."""
+    for needed in filter(None, (source(value) for _, value in changes)):
+        if needed in left:
+            raise lock.InUse(f"it needs {needed}, which another process trains")
+
+
+@contextlib.contextmanager
+def _owned(there: Path) -> Iterator[None]:
+    """Owns the workdir of a run that is not finished, and forgets its config if it was stopped before it had saved."""
+    if (there / "results.json").exists():
+        yield
+        return
+    with lock.held(there):
+        if not checkpoint.exists(there):
+            for name in ("config.json", contents.FILE):
+                (there / name).unlink(missing_ok=True)
+        yield
 
 
 def _spelt(source: Path, key: str, there: Path) -> str:

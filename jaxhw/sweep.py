@@ -2,11 +2,15 @@
 
 A sweep's workdir holds study.db (SQLite), trials/<parameters>/ (one workdir a trial), winner/, table.md and
 sweep.png. It can be stopped anywhere; the same command continues the trial that was running.
+
+Several processes, also on several hosts, may run the same command at once. They take turns at the study, in which a
+trial is running as long as a living process owns its folder; one whose process was killed is gone on with by another.
 """
 
+import contextlib
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +19,73 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxhw import claims, files, lock, plots, task, train
-from jaxhw import config as configs
 from jaxhw import mesh as meshes
-from jaxhw.errors import UserError
-from jaxhw.options import one_of, require
+from jaxhw.errors import UserError, warn
 from jaxhw.process import StopRequest
+from jaxhw.sweep_config import check, default_config, distributions, of_trial, of_winner
 
-SAMPLERS = ("grid", "random", "tpe")
-LOWER_IS_BETTER = ("loss", "error", "lpips")  # how such metrics' names end
+__all__ = ["check", "default_config", "label", "run"]
 
-
-def default_config(run: ConfigDict) -> ConfigDict:
-    """A sweep over ``run``, the config of each trial.
-
-    ``space`` holds (key, "log" | "uniform", low, high) or (key, "choice", value, ...); ``winner`` holds (key,
-    value) pairs that the winner's run changes, such as its length or the held-out fraction.
-    """
-    return ConfigDict(
-        {
-            "run": run,
-            "sampler": "tpe",
-            "trials": 20,  # a grid tries every combination instead
-            "prune": True,  # stop trials that are worse than the median of the others at the same step
-            "metric": "val_accuracy",  # the larger the better
-            "seed": 0,
-            "space": (("optim.lr", "log", 1e-5, 1e-2),),
-            "winner": (),
-        }
-    ).lock()
+RUNNING = optuna.trial.TrialState.RUNNING
 
 
 def run(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
     """Runs what is left of the trials, writes table and plot, trains the winner; False if it was asked to stop.
 
     Raises:
-      UserError: the sweep contradicts itself, or the workdir is another's or in use; nothing has been written.
+      UserError: the sweep contradicts itself, or the workdir is another's; nothing has been written.
     """
-    _check(config, mesh)
-    with lock.held(workdir):
-        return _search(config, mesh, workdir)
-
-
-def _search(config: ConfigDict, mesh: Mesh, workdir: Path) -> bool:
-    claims.claim(workdir, config, ignore=("trials:", *(f"run.{key}" for key in claims.FREE)))
-    study = _open(config, workdir)
-    if _left(config, study) > 0 and (workdir / "winner").exists():
-        raise UserError(f"{workdir} has chosen its winner; for more trials choose another --workdir")
+    check(config, mesh)
+    with lock.turn(workdir):
+        claims.claim(workdir, config, ignore=("trials:", *(f"run.{key}" for key in claims.FREE)))
+        study = _open(config, workdir)
+        if _left(config, study) > 0 and (workdir / "winner").exists():
+            raise UserError(f"{workdir} has chosen its winner; for more trials choose another --workdir")
     with StopRequest() as stop:
-        while not stop.asked and (left := _left(config, study)) > 0:
-            trial = study.ask(_distributions(config))
-            finished = _try(config, trial, mesh, workdir, stop)
-            _report(config, study, workdir)
-            if not finished:
-                return False
-            print(f"trial {trial.number}: {label(trial.params)}  ({left - 1} left)")
-        return not stop.asked and _train_winner(config, study, mesh, workdir, stop)
+        return _search(config, study, mesh, workdir, stop) and _train_winner(config, study, mesh, workdir, stop)
+
+
+def _search(config: ConfigDict, study: optuna.Study, mesh: Mesh, workdir: Path, stop: StopRequest) -> bool:
+    """Tries what is left until no other process tries anything either; False if it was asked to stop."""
+    while not stop.asked:
+        with contextlib.ExitStack() as owning:
+            with lock.turn(workdir):
+                trial = _next(config, study, workdir, owning)
+                left, going_on = _left(config, study), study.get_trials(states=(RUNNING,))
+            if trial:
+                finished = _try(config, trial, mesh, workdir, stop)
+                with lock.turn(workdir):
+                    _report(config, study, workdir)
+                if not finished:
+                    return False
+                print(f"trial {trial.number}: {label(trial.params)}  ({left} left)")
+            elif going_on:
+                _wait(workdir, stop)
+            else:
+                return True
+    return False
+
+
+def _next(config: ConfigDict, study: optuna.Study, workdir: Path, owning: contextlib.ExitStack) -> optuna.Trial | None:
+    """A new trial, whose folder is this process's from here on, within a turn; None where none is left."""
+    _queue_again(study, workdir)
+    if _left(config, study) <= 0:
+        return None
+    sampler = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
+    study.sampler = sampler(seed=config.seed + len(study.trials))  # no two processes draw the same
+    trial = study.ask(distributions(config))
+    with contextlib.suppress(lock.InUse):  # another tries the very same values: `_try` says so
+        owning.enter_context(lock.held(_folder(workdir, trial.params)))
+    return trial
+
+
+def _wait(workdir: Path, stop: StopRequest) -> None:
+    warn(f"other processes train what is left of {workdir}: waiting for them")
+    stop.wait(lock.RENEWED)
+
+
+def _folder(workdir: Path, params: dict[str, Any]) -> Path:
+    return workdir / "trials" / label(params)
 
 
 def label(params: dict[str, Any]) -> str:
@@ -79,38 +95,38 @@ def label(params: dict[str, Any]) -> str:
 
 def _try(config: ConfigDict, trial: optuna.Trial, mesh: Mesh, workdir: Path, stop: StopRequest) -> bool:
     """Trains one trial and tells the study; False when the run was stopped by a signal."""
-    changed = _of_trial(config, trial.params)
-    folder = workdir / "trials" / label(trial.params)
-    tell = trial.study.tell
-
+    changed, reporter = of_trial(config, trial.params), _Reporter(config, trial, workdir)
     try:
-        made = _made(changed, mesh)
-        results = train.run(made, changed, mesh, folder, (_Reporter(config, trial),), stop)
+        results = train.run(_made(changed, mesh), changed, mesh, _folder(workdir, trial.params), (reporter,), stop)
     except optuna.TrialPruned:
-        tell(trial, state=optuna.trial.TrialState.PRUNED)
-    except (train.Refused, train.Diverged) as error:
+        told = {"state": optuna.trial.TrialState.PRUNED}
+    except (train.Refused, train.Diverged, lock.InUse) as error:
         print(f"trial {trial.number}: {error}")
-        tell(trial, state=optuna.trial.TrialState.FAIL)
+        told = {"state": optuna.trial.TrialState.FAIL}
     else:
         if not results:
             return False
         value = results[config.metric]
-        tell(trial, math.nan if value is None else value)  # null: not finite, so that the trial has failed
+        told = {"values": math.nan if value is None else value}  # null: not finite, so that the trial has failed
+    with lock.turn(workdir):
+        trial.study.tell(trial, **told, skip_if_finished=True)
     return True
 
 
 class _Reporter(train.Observer):
     """Tells a trial's evaluations to the study, and ends the trial where the pruner finds it hopeless."""
 
-    def __init__(self, config: ConfigDict, trial: optuna.Trial):
-        self.config, self.trial = config, trial
+    def __init__(self, config: ConfigDict, trial: optuna.Trial, workdir: Path):
+        self.config, self.trial, self.workdir = config, trial, workdir
 
     def after_evaluation(self, step: int, numbers: Mapping[str, float]) -> None:
         metric = self.config.metric
         if metric not in numbers:
             raise UserError(f"config.metric={metric!r} is none of the evaluation's: {', '.join(numbers)}")
-        self.trial.report(numbers[metric], step)
-        if self.config.prune and self.trial.should_prune():
+        with lock.turn(self.workdir):
+            self.trial.report(numbers[metric], step)
+            hopeless = self.config.prune and self.trial.should_prune()
+        if hopeless:
             raise optuna.TrialPruned
 
 
@@ -123,21 +139,18 @@ def _made(config: ConfigDict, mesh: Mesh) -> task.Task:
         raise train.Refused(str(error)) from error
 
 
-def _of_trial(config: ConfigDict, params: dict[str, Any]) -> ConfigDict:
-    return configs.changed(config.run, {**params, "test": False})
-
-
-def _of_winner(config: ConfigDict, params: dict[str, Any]) -> ConfigDict:
-    return configs.changed(config.run, {**params, **dict(config.winner)})
-
-
 def _train_winner(config: ConfigDict, study: optuna.Study, mesh: Mesh, workdir: Path, stop: StopRequest) -> bool:
     if not _completed(study):
         raise UserError(f"no trial of {workdir} completed; widen or lower config.space")
     best = study.best_trial
     print(f"winner: {label(best.params)} with {config.metric} {best.value:.4f}; training it now")
-    changed = _of_winner(config, best.params)
-    results = train.run(task.make(changed, mesh), changed, mesh, workdir / "winner", stop=stop)
+    changed = of_winner(config, best.params)
+    results = {}
+    while not results and not stop.asked:
+        try:
+            results = train.run(task.make(changed, mesh), changed, mesh, workdir / "winner", stop=stop)
+        except lock.InUse:
+            _wait(workdir, stop)
     if results:
         tested = {k: v for k, v in results.items() if k.startswith("test_") and isinstance(v, float)}
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in tested.items())
@@ -146,33 +159,27 @@ def _train_winner(config: ConfigDict, study: optuna.Study, mesh: Mesh, workdir: 
 
 
 def _open(config: ConfigDict, workdir: Path) -> optuna.Study:
-    """The study on disk; a trial that a stop cut off is queued again, so that its checkpoint goes on."""
+    """The study on disk, made if need be; a grid's points are queued."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{workdir / 'study.db'}"
     study = optuna.create_study(storage=storage, study_name="sweep", load_if_exists=True, direction="maximize")
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        if trial.number not in _continued(study):
-            known = trial.system_attrs.get("fixed_params", trial.params)  # if it was queued, also those not asked for
-            study.enqueue_trial(known, user_attrs={"continues": trial.number})
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     if config.sampler == "grid":
         for values in itertools.product(*(values for _, _, *values in config.space)):
             point = dict(zip((key for key, *_ in config.space), values, strict=True))
             study.enqueue_trial(point, skip_if_exists=True)
-    sampler = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
-    study.sampler = sampler(seed=config.seed + len(study.trials))  # a resumed study draws anew
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
     return study
 
 
-def _distributions(config: ConfigDict) -> dict[str, optuna.distributions.BaseDistribution]:
-    return {key: _distribution(kind, values) for key, kind, *values in config.space}
-
-
-def _distribution(kind: str, values: Sequence[Any]) -> optuna.distributions.BaseDistribution:
-    if kind == "choice":
-        return optuna.distributions.CategoricalDistribution(values)
-    return optuna.distributions.FloatDistribution(*values, log=kind == "log")
+def _queue_again(study: optuna.Study, workdir: Path) -> None:
+    """Queues the trials that a stop or a kill cut off, so that their checkpoints go on."""
+    for trial in study.get_trials(states=(RUNNING,)):
+        if lock.in_use(_folder(workdir, trial.params)):
+            continue
+        if trial.number not in _continued(study):
+            known = trial.system_attrs.get("fixed_params", trial.params)  # if it was queued, also those not asked for
+            study.enqueue_trial(known, user_attrs={"continues": trial.number})
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
 def _left(config: ConfigDict, study: optuna.Study) -> int:
@@ -212,39 +219,3 @@ def _report(config: ConfigDict, study: optuna.Study, workdir: Path) -> None:
         lines.append("| " + " | ".join(cells) + " |")
     files.write(workdir / "table.md", "\n".join(lines) + "\n")
     plots.sweep(rows, keys, config.metric, workdir / "sweep.png")
-
-
-def _check(config: ConfigDict, mesh: Mesh) -> None:
-    """Refuses what cannot be meant; makes the first trial's task and the winner's as they would be made."""
-    require("config.sampler", config.sampler, one_of(*SAMPLERS), kind=str)
-    if not config.run.get("validation"):
-        raise UserError("a sweep chooses on the validation split; set config.run.validation, for example to 0.1")
-    if not config.metric.startswith("val_") or config.metric.endswith(LOWER_IS_BETTER):
-        raise UserError(f"config.metric={config.metric!r}: choose one of the validation split that is to be large")
-    for entry in config.space:
-        _check_space(config, entry)
-    if not all(isinstance(entry, Sequence) and len(entry) == 2 for entry in config.winner):
-        raise UserError(f"config.winner={config.winner!r} must hold (key, value) pairs")
-    first = {key: values[0] for key, _, *values in config.space}
-    for changed in (_of_trial(config, first), _of_winner(config, first)):
-        meshes.check_batch_size(changed.batch_size, mesh, changed.accumulate)
-        train.check(changed, task.make(changed, mesh))
-
-
-def _check_space(config: ConfigDict, entry: Any) -> None:
-    match entry:
-        case [str() as key, "log" | "uniform" as kind, low, high]:
-            values = [low, high]
-        case [str() as key, "choice" as kind, _, *_]:
-            values = entry[2:]
-        case _:
-            forms = "(key, 'log' or 'uniform', low, high) nor (key, 'choice', value, ...)"
-            raise UserError(f"config.space: {entry!r} is neither {forms}")
-    if config.sampler == "grid" and kind != "choice":
-        raise UserError(f"config.space: a grid needs 'choice' and its values for {key}, not {kind!r}")
-    for value in values:
-        configs.changed(config.run, {key: value})
-    try:
-        _distribution(kind, values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"config.space: {entry!r}: {error}") from None

@@ -66,7 +66,7 @@ def run(
     with contextlib.ExitStack() as closing:
         # One process at a time trains in a workdir; in one that is finished nothing is written.
         if first and not (workdir / "results.json").exists():
-            closing.enter_context(lock.held(workdir))
+            closing.enter_context(lock.held(workdir, patient=True))
         # The workdir becomes this run's, or is found to be.
         if first:
             data = _claim(task, config, workdir)

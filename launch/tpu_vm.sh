@@ -43,7 +43,7 @@ install() {
 }
 
 # JAX finds the other workers through the VM's metadata; each worker runs the same command.
-run() { on_all "cd jaxhw && PATH=\$HOME/venv/bin:\$PATH && exec $*"; }
+run() { on_all "cd jaxhw && PATH=\$HOME/venv/bin:\$PATH && exec $(printf '%q ' "$@")"; }
 stop() { on_all "pkill -TERM -f 'jaxhw[.]main' || true"; }
 
 keep() {

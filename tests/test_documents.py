@@ -71,6 +71,8 @@ def commands(document):
 
 def of_jaxhw(words):
     """The arguments of `jaxhw`, where the words are one of its commands in either spelling."""
+    if words[0] == "sbatch":
+        words = words[words.index("launch/slurm.sbatch") + 1 :]
     if words[:3] == ["python", "-m", "jaxhw.main"]:
         return ["train", *words[3:]]
     return words[1:] if words[0] == "jaxhw" else None

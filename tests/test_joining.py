@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from jaxhw import joining
+from jaxhw import joining, peers
 from jaxhw.errors import UserError
 from jaxhw.job import Job
+from jaxhw.joining import Alone
 from tests import processes
 from tests.ports import free_port
 
@@ -19,7 +20,7 @@ def join(job, patience):
 
 def test_no_coordinator_is_one_line_within_the_time_that_was_said(capsys):
     port, began = free_port(), time.monotonic()
-    with pytest.raises(UserError, match=rf"process 1 of 2 found no coordinator at 127.0.0.1:{port} in 1 s \(.*refused"):
+    with pytest.raises(Alone, match=rf"process 1 of 2 found no coordinator at 127.0.0.1:{port} in 1 s \(.*refused"):
         join(Job("127.0.0.1", port, 2, 1), patience=1.0)
     assert time.monotonic() - began < 10
     told = capsys.readouterr().err
@@ -37,6 +38,7 @@ ALONE = """
 import sys
 from jaxhw import errors, joining
 from jaxhw.job import Job
+from jaxhw.joining import Alone
 def main():
     with joining.joined(Job("127.0.0.1", {port}, 2, 0), patience=3.0):
         pass
@@ -48,7 +50,7 @@ def test_a_coordinator_to_whom_nobody_comes_ends_with_one_line():
     port = free_port()
     process = processes.start(["-c", ALONE.format(port=port)], 1)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 2, told.decode()
+    assert process.returncode == peers.LOST, told.decode()  # the launcher is to start all again
     assert told.decode().splitlines() == [
         f"process 0 of 2: waiting up to 3 s for the others at 127.0.0.1:{port}",
         f"error: process 0 of 2: not all of the 2 came to 127.0.0.1:{port} in 3 s",

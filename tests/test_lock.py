@@ -6,11 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from jaxhw import lock, study, sweep, train
+from jaxhw import lock, train
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from tests.test_train import run, without_clock
@@ -92,6 +93,61 @@ def test_what_is_on_another_host_counts_while_it_shows_life(tmp_path, text):
         assert json.loads(path.read_text())["process"] == os.getpid()
 
 
+def look_closely(monkeypatch):
+    """Signs of life and silence in tenths of a second."""
+    for name, seconds in (("LOOK", 0.05), ("RENEWED", 0.2), ("STALE", 1.0)):
+        monkeypatch.setattr(lock, name, seconds)
+
+
+def test_a_run_that_comes_back_on_another_host_waits_until_its_former_self_counts_as_dead(
+    tmp_path, monkeypatch, capsys
+):
+    look_closely(monkeypatch)
+    leave(tmp_path, host="node7")
+    run(tmp_path)
+    told = capsys.readouterr().err
+    assert f"{tmp_path} belongs to process 1 on node7, seen 0 s ago: waiting up to 1 s for a sign of life\n" in told
+    assert (tmp_path / "results.json").exists()
+
+
+def test_who_shows_life_is_not_waited_for(tmp_path, monkeypatch):
+    look_closely(monkeypatch)
+    monkeypatch.setattr(lock, "STALE", 60.0)
+    path = leave(tmp_path, host="node7")
+    threading.Timer(0.5, os.utime, (path,)).start()
+    began = time.monotonic()
+    with pytest.raises(lock.InUse, match="is in use by process 1 on node7"), lock.held(tmp_path, patient=True):
+        pass
+    assert time.monotonic() - began < 30
+
+
+def test_a_dead_lock_that_a_quicker_process_has_replaced_stays(tmp_path):
+    path = leave(tmp_path, host="node7")
+    lock._remove(path, {"process": 1, "host": "node8"})
+    assert json.loads(path.read_text())["host"] == "node7" and len(list(tmp_path.iterdir())) == 1
+    lock._remove(path, lock._read(path))
+    lock._remove(path, {})  # another has removed it
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_turn_is_waited_for_and_a_dead_process_s_is_taken(tmp_path, sleeper):
+    path = leave(tmp_path, name="turn.json", process=sleeper, began=lock._began(sleeper))
+    threading.Timer(0.5, os.kill, (sleeper, signal.SIGKILL)).start()
+    with lock.turn(tmp_path):
+        assert not lock._runs({"process": sleeper}) and json.loads(path.read_text())["process"] == os.getpid()
+    assert not path.exists()
+
+
+def test_whether_another_owns_a_folder_can_be_asked(tmp_path, sleeper):
+    assert not lock.in_use(tmp_path)
+    with lock.held(tmp_path):
+        assert not lock.in_use(tmp_path)
+    leave(tmp_path)
+    assert not lock.in_use(tmp_path)
+    leave(tmp_path, process=sleeper, began=lock._began(sleeper))
+    assert lock.in_use(tmp_path)
+
+
 def test_a_lock_that_cannot_be_written_is_not_left(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_me", lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"), lock.held(tmp_path):
@@ -111,27 +167,6 @@ def test_a_lock_that_was_taken_over_is_the_other_s(tmp_path):
     with lock.held(tmp_path):
         leave(tmp_path, process=5, host="elsewhere")
     assert (tmp_path / "lock.json").exists()
-
-
-def test_sweeps_and_studies_have_owners_too(tmp_path, sleeper):
-    owner = {"process": sleeper, "began": lock._began(sleeper)}
-    config = sweep.default_config(toy_config(steps=4))
-    config.metric = "val_score"
-    leave(tmp_path / "sweep", **owner)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="is in use by process"):
-        patch.setattr(sweep, "_check", lambda *_: None)
-        sweep.run(config, meshes.make_mesh(1), tmp_path / "sweep")
-    config = study.default_config({"short": toy_config(steps=4)})
-    config.runs = (("a", "short", ()),)
-    (tmp_path / "study" / "runs" / "a" / "seed0").mkdir(parents=True)
-    leave(tmp_path / "study" / "runs" / "a" / "seed0", **owner)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxhw.task.TASKS", {"toy": "tests.toy:Toy"})
-        assert study.run(config, tmp_path / "study")
-        assert "not run: " in (table := (tmp_path / "study" / "table.md").read_text()) and "in use by" in table
-        assert [path.name for path in tmp_path.glob("study/lock*")] == []
-        with lock.held(tmp_path / "study", "lock_other.json"):
-            assert study.run(config, tmp_path / "study", "a")
 
 
 PROGRAM = """

@@ -45,7 +45,7 @@ def ended(monkeypatch):
 
 
 def wait_for(condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -96,13 +96,16 @@ def begun(workdir):
 def lose(workdir, index, number):
     """(exit code, error lines, seconds) of a process whose fellow, of this index, gets a signal."""
     pair = processes.two_of(["-m", "tests.slow_toy", str(workdir)])
-    begun(workdir)
-    began = time.monotonic()
-    pair[index].send_signal(number)
-    _, told = pair[1 - index].communicate(timeout=120)
-    seconds = time.monotonic() - began
-    pair[index].kill()
-    pair[index].communicate()
+    try:
+        begun(workdir)
+        began = time.monotonic()
+        pair[index].send_signal(number)
+        _, told = pair[1 - index].communicate(timeout=120)
+        seconds = time.monotonic() - began
+    finally:  # they would train for ever
+        for process in pair:
+            process.kill()
+            process.wait()
     assert "***" not in told.decode()  # the runtime's trace
     return pair[1 - index].returncode, lines(told), seconds
 

@@ -34,3 +34,5 @@ def test_two_processes_of_four_devices_learn_what_one_of_eight_does(kind, tmp_pa
     np.testing.assert_allclose(*losses, rtol=1e-6)
     distances = jax.tree.map(distance, variables(two), variables(one))
     assert max(jax.tree.leaves(distances)) < SLACK.get(kind, 1e-6), distances
+    scores = [{k: v for k, v in metrics.results(w).items() if k.startswith("test_psnr")} for w in (two, one)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)  # of processes that share the pictures' rows

@@ -4,7 +4,8 @@ jaxhw study --config=configs/study_pretraining.py --workdir=runs/study_pretraini
 jaxhw study --config=configs/study_size.py --workdir=runs/size --config.seeds="(0,)" --config.bases.simclr.steps=500
 jaxhw study --config=configs/study_size.py --workdir=runs/size --only="* 1 of 16"
 
---only takes the runs of these names (* is any text), so that several processes or machines can share a study's runs.
+Started several times, on one host or on several that see the workdir, it shares the runs.
+--only takes the runs of these names (* is any text).
 """
 
 import argparse

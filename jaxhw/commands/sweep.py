@@ -1,6 +1,8 @@
 """Searches hyperparameters on the validation split, then trains the winner once and tests it.
 
 jaxhw sweep --config=configs/sweep_vit.py --workdir=runs/sweep
+
+Started several times, on one host or on several that see the workdir, it shares the trials.
 """
 
 import argparse

@@ -38,18 +38,26 @@ def toy(workdir: Path, steps: int = 160) -> list[str]:
     return [sys.executable, "-m", "tests.slow_toy", str(workdir), str(steps)]
 
 
-def wait_for(condition, seconds: float = 120.0):
+def wait_for(condition, seconds: float = 400.0, every: float = 0.2):
     """What a condition gives when it holds."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it took too long"
-        time.sleep(0.2)
+        time.sleep(every)
     return found
 
 
 def saved(workdir: Path) -> int:
     """The newest checkpoint's step; 0 before there is one."""
     return max((int(path.name[5:]) for path in (workdir / "checkpoints").glob("step_*[0-9]")), default=0)
+
+
+def modified(path: Path) -> float:
+    """When a file or folder was last changed; 0 where it is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def ranks(workdir: Path, variable: str) -> dict[int, int]:
@@ -71,6 +79,11 @@ def kill(workdir: Path, variable: str, index: int) -> dict[int, int]:
     return before
 
 
+def wait_for_both(workdir: Path, variable: str) -> None:
+    """Returns when both processes are there."""
+    wait_for(lambda: ranks(workdir, variable).keys() == {0, 1})
+
+
 def wait_for_others(workdir: Path, variable: str, before: dict[int, int]) -> None:
     """Returns when both processes have been started anew."""
     wait_for(
@@ -81,7 +94,7 @@ def wait_for_others(workdir: Path, variable: str, before: dict[int, int]) -> Non
 def undisturbed(workdir: Path, steps: int = 160) -> Path:
     """A run of two processes that nobody disturbs."""
     for process in processes.two_of(toy(workdir, steps)[1:]):
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=300)
         assert process.returncode == 0, told.decode()[-3000:]
     return workdir
 

@@ -1,6 +1,4 @@
-"""A run of nerfacto with refined cameras through the loop: exact resume in every phase, one program, two processes."""
-
-import json
+"""A run of nerfacto with refined cameras through the loop: exact resume in every phase, one program."""
 
 import jax
 import numpy as np
@@ -11,7 +9,6 @@ from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
 from jaxhw.nerf.results.run import Run
 from jaxhw.nerf.task import Nerf, default_config
-from tests import processes
 from tests.nerf.running import Stopping, trained
 
 STEPS = 24
@@ -116,22 +113,3 @@ def test_scores_of_a_refined_run_have_their_names(whole):
 def test_bad_options_are_one_line(changes, message):
     with pytest.raises(UserError, match=message):
         Nerf(tiny(**changes), meshes.make_mesh(1))
-
-
-TWO = """
-from pathlib import Path
-from jaxhw import job, joining, mesh as meshes, train
-from jaxhw.nerf.task import Nerf
-from tests.nerf.test_nerfacto_run import tiny
-with joining.joined(job.find()):
-    mesh, config = meshes.make_mesh(), tiny()
-    train.run(Nerf(config, mesh), config, mesh, Path({workdir!r}))
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_learn_what_one_does(tmp_path):
-    processes.two_and_one(*(["-c", TWO.format(workdir=str(tmp_path / name))] for name in ("two", "one")))
-    two, one = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("two", "one"))
-    for name in ("test_psnr", "test_psnr_sim3", "test_psnr_half"):
-        assert two[name] == pytest.approx(one[name], abs=0.05), name

@@ -47,12 +47,14 @@ def test_opaque_rays_stop(opaque, monkeypatch):
     """Blocks that are computed: up to the first with a sample in a thick medium, all that are live in a thin one."""
     f, variables, rays = opaque
     rays, counts, block = rays[:16], [], render._block
-    monkeypatch.setattr(render, "_block", lambda *a: (counts.append(int(a[-1].sum())), block(*a))[1])
+    count = lambda real: counts.append(int(real.sum()))
+    monkeypatch.setattr(render, "_block", lambda *a: (jax.debug.callback(count, a[-1]), block(*a))[1])
+    rendered = jax.jit(lambda variables: f.render(variables, rays, jnp.ones(3)))
 
     def computed(density):
         counts.clear()
-        with jax.disable_jit():
-            f.render(jax.tree.map(jnp.asarray, with_density(variables, density)), rays, jnp.ones(3))
+        rendered(with_density(variables, density))
+        jax.effects_barrier()
         return sum(counts)
 
     space, state = grid(f, variables).space, variables.model_state

@@ -32,21 +32,27 @@ def test_pictures_are_the_sum_over_all_samples(form, unbounded):
     f = field(form, unbounded, threshold=0.0, background="last_sample" if unbounded else "scene", depth="expected")
     variables, white = started(f), jnp.array([1.0, 0.5, 0.25])
     rendered = jax.jit(f.render)(variables, rays(), white)
-    own = space.to_place(variables.model_state.place, rays())
-    limits = f.networks.region.limits(own, rendered=True)
-    _, samples = march(f.networks, variables.params, own, limits, jnp.float32(0.7), None)
-    points, inside = samples.unit_points(own, f.networks.region)
-    density, geometry = f.networks.density(variables.params, points)
-    tau = np.asarray(density.reshape(inside.shape) * inside * samples.lengths, np.float64)
+
+    @jax.jit
+    def everywhere(variables):
+        """Thickness, distance and colour of every sample."""
+        own = space.to_place(variables.model_state.place, rays())
+        limits = f.networks.region.limits(own, rendered=True)
+        _, samples = march(f.networks, variables.params, own, limits, jnp.float32(0.7), None)
+        points, inside = samples.unit_points(own, f.networks.region)
+        density, geometry = f.networks.density(variables.params, points)
+        by_ray = f.networks.by_ray(variables.params, own.directions, own.camera)
+        colours = f.networks.colours(variables.params, geometry.reshape(*inside.shape, -1), by_ray[:, None])
+        return density.reshape(inside.shape) * inside * samples.lengths, samples.middles, colours
+
+    tau, middles, colours = (np.asarray(a, np.float64) for a in everywhere(variables))
     through = np.exp(-np.cumsum(tau, 1))
     weights = (1 - np.exp(-tau)) * np.concatenate([np.ones((len(tau), 1)), through[:, :-1]], 1)
-    by_ray = f.networks.by_ray(variables.params, own.directions, own.camera)
-    colours = f.networks.colours(variables.params, geometry.reshape(*inside.shape, -1), by_ray[:, None])
-    behind = np.asarray(colours[:, -1]) if unbounded else white
-    wanted = (weights[..., None] * np.asarray(colours)).sum(1) + through[:, -1:] * behind
+    behind = colours[:, -1] if unbounded else white
+    wanted = (weights[..., None] * colours).sum(1) + through[:, -1:] * behind
     np.testing.assert_allclose(rendered.colour, wanted, atol=2e-5)
     np.testing.assert_allclose(rendered.opacity, weights.sum(1), atol=1e-5)
-    depth = (weights * np.asarray(samples.middles)).sum(1) / np.maximum(weights.sum(1), 1e-8)
+    depth = (weights * middles).sum(1) / np.maximum(weights.sum(1), 1e-8)
     depth *= float(variables.model_state.place.half_edge)
     np.testing.assert_allclose(rendered.depth, depth, rtol=1e-4)
 
