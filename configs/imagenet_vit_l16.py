@@ -1,6 +1,6 @@
 """ViT-L/16 on ImageNet at 224 pixels: the recipe of configs/imagenet_vit_s16.py for 304 million parameters.
 
-    jaxhw plan --config=configs/imagenet_vit_l16.py --topology=v5e:2x4 --config.mesh.fsdp=8 --config.accumulate=4
+    jaxhw plan --config=configs/imagenet_vit_l16.py --topology=v5e:2x4 --config.mesh.fsdp=8
     python -m jaxhw.main --config=configs/imagenet_vit_l16.py --workdir=runs/vit_l16 --config.mesh.fsdp=8
 
 Not measured here, and only the sizes are a ViT-L's: its rate and stochastic depth are to be found. Parameters and

@@ -2,7 +2,7 @@
 
 Counted are matrix products and convolutions, a multiplication and an addition each, which are nearly all of a network's
 operations; a convolution's products with zeros of its padding count, those with the zeros between the rows of a strided
-one's gradient do not. The compiler's own estimate counts the body of a loop once.
+one's gradient do not, nor does what no result needs. The compiler's own estimate counts the body of a loop once.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 
 class Operation(NamedTuple):
@@ -35,6 +36,7 @@ def operations(function: Callable, *args: Any, platform: str | None = None) -> l
       platform: what the program would be compiled for, where its forms differ; JAX's default.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return list(_operations(jaxpr, platform or jax.default_backend(), 1))
 
 

@@ -34,8 +34,9 @@ def test_a_strided_convolution_costs_its_gradients_as_much_as_itself():
     x, w = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
     forward = 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
     assert cost.flops(convolve, x, w) == forward
-    gradients = jax.grad(lambda x, w: convolve(x, w).sum(), (0, 1))
-    assert cost.flops(gradients, x, w) == 3 * forward  # the function itself and its two gradients
+    loss = lambda x, w: convolve(x, w).sum()
+    assert cost.flops(jax.value_and_grad(loss, (0, 1)), x, w) == 3 * forward  # the function and its two gradients
+    assert cost.flops(jax.grad(loss, (0, 1)), x, w) == 2 * forward  # nobody asks for the function's value
 
 
 def test_resnet50_has_the_published_operations():
@@ -44,6 +45,16 @@ def test_resnet50_has_the_published_operations():
     shapes, image = registry.shapes(model, 224), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     count = cost.flops(lambda v, x: model.apply(v, x, train=False), shapes, image, platform="cuda")
     assert count / 2 == pytest.approx(4.09e9, rel=0.01)
+
+
+def test_a_resnets_step_has_three_times_the_operations_of_its_layers():
+    """But for the gradient of the images, which nobody asks for."""
+    model = registry.create({"name": "resnet50"}, 1000, 224)
+    shapes, image = registry.shapes(model, 224), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    loss = lambda params, v, x: model.apply({**v, "params": params}, x, train=True, mutable=["batch_stats"])[0].sum()
+    count = cost.flops(jax.value_and_grad(loss), shapes["params"], shapes, image, platform="cuda")
+    stem = 112 * 112 * 64 * 7 * 7 * 3
+    assert count / 2 == pytest.approx(3 * 4.09e9 - stem, rel=0.01)
 
 
 def test_the_vit_has_the_operations_of_its_layers():

@@ -7,7 +7,7 @@ jaxhw plan --config=configs/dvgo.py:lego --topology=v6e:2x2 --program=render --i
 No TPU, and no data, are needed: what is not here is replaced by images that hold nothing. How many and how large they
 are is what the data or their published description say, or --images, --classes and --size.
 
-slice      v4:NxNxN, v5e:NxN, v5p:NxNxN, v6e:NxN
+slice      v3:NxN (chips of two devices), v4:NxNxN, v5e:NxN, v5p:NxNxN, v6e:NxN
 step       the least that it takes by the roofline: what is busiest of compute, memory and interconnect, at its peak. A
            run is slower; what comes on top is not known before it runs
 TFLOP      of products and convolutions in a step, on all chips; HBM GB and sent MB are those of a chip

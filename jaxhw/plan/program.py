@@ -41,8 +41,8 @@ class Lowered:
 
 
 def for_accelerator(config: ConfigDict) -> ConfigDict:
-    """The config as an accelerator takes it: what "auto" depends on is looked at here, on a CPU."""
-    chosen = {"activations": config.dtype, "remat": "products"}
+    """The config as a TPU takes it: what "auto" depends on is looked at here, on a CPU."""
+    chosen = {"activations": config.dtype, "remat": "heads"}
     auto = {name for name in chosen if config.get("model", {}).get(name) == "auto"}
     return configs.changed(config, {f"model.{name}": chosen[name] for name in auto}) if auto else config
 

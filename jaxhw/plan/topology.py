@@ -35,9 +35,11 @@ class Chip(NamedTuple):
 
 
 GIB, GBIT = 2**30, 1e9 / 8
-# Google's documentation, the key specifications in cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e: peak compute per
-# chip (bf16), HBM capacity and bandwidth, interchip interconnect bandwidth.
+# Google's documentation, the key specifications in cloud.google.com/tpu/docs/v3, /v4, /v5e, /v5p and /v6e: peak compute
+# per chip (bf16), HBM capacity and bandwidth, interchip interconnect bandwidth. Of v3 that is in Jouppi et al. (2020),
+# four links of 656 Gbit/s; its chips are two devices, each with half of everything.
 CHIPS = {
+    "v3": Chip(123e12 / 2, 16 * GIB, 900e9 / 2, 2624 * GBIT / 2, axes=2),
     "v4": Chip(275e12, 32 * GIB, 1200e9, 2400 * GBIT, axes=3, config="megacore"),
     "v5e": Chip(197e12, 16 * GIB, 819e9, 1600 * GBIT, axes=2),
     "v5p": Chip(459e12, 95 * GIB, 2765e9, 4800 * GBIT, axes=3),

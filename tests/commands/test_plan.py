@@ -33,7 +33,7 @@ def error(capsys):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--topology=v5e"], "--topology=v5e: no such slice; they are written v4:NxNxN, v5e:NxN"),
+        (["--topology=v5e"], "--topology=v5e: no such slice; they are written v3:NxN, v4:NxNxN, v5e:NxN"),
         (["--topology=v5e:2x2x2"], "no such slice"),
         (["--topology=v9:2x2"], "no such slice"),
         (["--topology=v5e:2x4", "--batch=many"], "--batch='many' must be a whole number of at least 1"),

@@ -75,7 +75,7 @@ def test_an_unknown_program_and_a_batch_that_is_not_divided_are_refused():
 def test_activations_are_those_of_an_accelerator():
     config, _ = configs.parse(["--config=configs/vit.py:accelerator"], "task")
     assert program.for_accelerator(config).model.activations == "bfloat16"
-    assert program.for_accelerator(config).model.remat == "products"  # not a CPU's unrolled blocks
+    assert program.for_accelerator(config).model.remat == "heads"  # not a CPU's unrolled blocks
     assert program.for_accelerator(configs.changed(config, {"dtype": "float32"})).model.activations == "float32"
 
 

@@ -7,7 +7,7 @@ that torchvision defines on bytes alone, posterize and equalize, work on the nea
 import jax
 import jax.numpy as jnp
 
-from jaxhw.vision.augment import filters
+from jaxhw.vision.augment import filters, levels
 
 Array = jax.Array
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's rounding of ITU-R 601-2
@@ -135,16 +135,12 @@ def equalize(image: Array) -> Array:
 
     A channel stays as it is if fewer than 255 pixels are darker than its lightest level.
     """
-    # The histograms of all channels in one table, entry 256 c + level.
-    channels = image.shape[-1]
-    levels = jnp.round(255.0 * image).astype(jnp.int32).reshape(-1, channels)
-    entries = levels + 256 * jnp.arange(channels)
-    # Counts as floats, which divide faster and are exact below 2^24 pixels.
-    histogram = jnp.zeros(channels * 256).at[entries].add(1.0, mode="promise_in_bounds").reshape(channels, 256)
+    number = jnp.round(255.0 * image).astype(jnp.int32).reshape(-1, image.shape[-1])
+    histogram = levels.histogram(number)
     # A level's new value is the number of pixels below it, over the step that spreads them on 0 to 255.
     below = jnp.cumsum(histogram, axis=1) - histogram
     below_highest = jnp.max(jnp.where(histogram > 0, below, 0.0), axis=1, keepdims=True)
     step = jnp.floor(below_highest / 255.0)
     table = jnp.floor((below + jnp.floor(step / 2.0)) / jnp.maximum(step, 1.0))
-    table = jnp.where(step == 0, jnp.arange(256.0), jnp.minimum(table, 255.0)) / 255.0
-    return table.reshape(-1).at[entries].get(mode="promise_in_bounds").reshape(image.shape)
+    table = jnp.where(step == 0, jnp.arange(256.0), jnp.minimum(table, 255.0))
+    return levels.look_up(table, number).reshape(image.shape) / 255.0

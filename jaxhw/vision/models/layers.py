@@ -176,6 +176,15 @@ def attention(
     return batched_matmul(dropout(weights), v).reshape(shape)
 
 
+def attention_by_head(q: Array, k: Array, v: Array) -> Array:
+    """`attention` one head after the other, whose weights the backward pass computes again: nothing of them is kept.
+
+    The weights of one head fit the memory beside a TPU's units, where those of all would pass through HBM.
+    """
+    heads = tuple(x.swapaxes(0, 1) for x in (q, k, v))
+    return lax.map(jax.checkpoint(lambda head: attention(*head)), heads).swapaxes(0, 1)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def softmax(x: Array, dtype: jnp.dtype) -> Array:
     """Softmax over the last axis, rounded to `dtype`; its gradient needs nothing else than the rounded result."""

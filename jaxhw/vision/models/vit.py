@@ -5,7 +5,6 @@ q, k and v are queries, keys and values, [b, heads, n, head_dim].
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -29,9 +28,11 @@ POOLS = ("cls", "mean")
 STYLES = ("vit-pytorch", "timm")
 EPSILON = {"vit-pytorch": 1e-5, "timm": 1e-6}
 # Rematerialisation: what the backward pass keeps of a block. With "products" LayerNorm, GELU and residual
-# sums are computed again, which costs less than writing them to memory and reading them back.
-SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "weights", "attended", "middle", "hidden")
-REMAT = {"none": lambda block: block, "products": partial(jax.checkpoint, policy=SAVED), "full": jax.checkpoint}
+# sums are computed again, which costs less than writing them to memory and reading them back; with "heads" attention's
+# weights as well, and attention takes one head after the other.
+PRODUCTS = ("qkv", "attended", "middle", "hidden")
+SAVED = {"products": (*PRODUCTS, "weights"), "heads": PRODUCTS, "full": ()}
+_PLATFORM_REMAT = {"cpu": "none", "tpu": "heads"}  # other processors: products
 _PROBABILITY = at_least(0), below(1)
 
 
@@ -49,6 +50,7 @@ class Block(nn.Module):
     dropout: float
     style: str
     dtype: jnp.dtype
+    by_head: bool = False
 
     @nn.compact
     def __call__(self, x: Array, drop_path: Array | float, key: Array | None, queries: int) -> Array:
@@ -85,7 +87,11 @@ class Block(nn.Module):
             return [checkpoint_name(p.transpose(0, 2, 1, 3).astype(self.dtype), "qkv") for p in parts]
 
         q, k, v = project(x, 0, 3) if queries == n else (*project(x[:, :queries], 0, 1), *project(x, 1, 2))
-        y = layers.attention(q, k, v, lambda weights: drop(weights, self.dropout, key))
+        # Dropout draws its numbers for all heads at once.
+        if self.by_head and (key is None or not self.dropout):
+            y = layers.attention_by_head(q, k, v)
+        else:
+            y = layers.attention(q, k, v, lambda weights: drop(weights, self.dropout, key))
         return checkpoint_name(y.transpose(0, 2, 1, 3).reshape(b, queries, inner), "attended")
 
 
@@ -136,8 +142,9 @@ class ViT(nn.Module):
     activations: str = option("auto", "their type; auto: dtype, but float32 on CPUs", one_of(*layers.ACTIVATIONS))
     remat: str = option(
         "auto",
-        "what gradients keep of a block: all (none), products, its input (full); auto: none on CPUs, else products",
-        one_of("auto", *REMAT),
+        "what gradients keep of a block: all (none), products, those but for attention's weights (heads), its input "
+        "(full); auto: none on CPUs, heads on TPUs, else products",
+        one_of("auto", "none", *SAVED),
     )
 
     def setup(self) -> None:
@@ -151,9 +158,15 @@ class ViT(nn.Module):
             self.embed_norm = LayerNorm()
         self.patch_proj = Linear(self.width, dtype=self.dtype)
         # One block without a parent is applied to the parameters of each: see `transform`.
-        self.block = Block(self.heads, self.head_dim, self.mlp, self.dropout, self.style, self.dtype, parent=None)
+        details = {"style": self.style, "dtype": self.dtype, "by_head": self.kept == "heads"}
+        self.block = Block(self.heads, self.head_dim, self.mlp, self.dropout, **details, parent=None)
         self.blocks = self.param("blocks", self.init_blocks)
         self.norm = LayerNorm(EPSILON[self.style])
+
+    @property
+    def kept(self) -> str:
+        """What gradients keep of a block, here."""
+        return _PLATFORM_REMAT.get(jax.default_backend(), "products") if self.remat == "auto" else self.remat
 
     def init_blocks(self, key: Array) -> Params:
         """The parameters of all blocks, each from a key of its own, stacked: [depth, ...]."""
@@ -188,23 +201,27 @@ class ViT(nn.Module):
             rate = rate if self.drop_path else 0.0
             return self.block.apply({"params": self.gather(params)}, x, rate, key, queries), None
 
-        remat = self.remat
-        if remat == "auto":
-            remat = "none" if jax.default_backend() == "cpu" else "products"
-        if train and remat == "none":
+        if train and self.kept == "none":
             *layers_before, last = unstacked(stacked, self.depth)
             traced = jax.jit(body)  # once, not for each of them
             for layer in layers_before:
                 x, _ = traced(x, layer)
         else:
             layers_before, last = jax.tree.map(lambda a: a[:-1], stacked), jax.tree.map(lambda a: a[-1], stacked)
-            x, _ = lax.scan(REMAT[remat](body), x, layers_before)
+            x, _ = lax.scan(rematerialised(body, self.kept), x, layers_before)
         return body(x, last, 1 if self.pool == "cls" else x.shape[1])[0]
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = self.features(x, train)
         return classification_head(self.head, self.num_classes, self.dtype)(x) if self.num_classes else x
+
+
+def rematerialised(block: Callable, kept: str) -> Callable:
+    """A block of which the backward pass keeps what a name of SAVED says, and computes the rest again; none: all."""
+    if kept == "none":
+        return block
+    return jax.checkpoint(block, policy=jax.checkpoint_policies.save_only_these_names(*SAVED[kept]))
 
 
 def patches(x: Array, p: int) -> Array:

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from jaxhw.vision.models import convolution, layers, norms
 
@@ -39,16 +38,17 @@ def test_convolution(size, kernel, stride, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 4), (1, 2)])
-def test_max_pool(size):
+@pytest.mark.parametrize("form", [convolution.max_pool, convolution.pool_axes])
+def test_max_pool(size, form):
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
-    window = ((1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    theirs = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, *window)
-    close(values_and_gradients(convolution.max_pool, x), values_and_gradients(theirs, x))
+    close(values_and_gradients(form, x), values_and_gradients(convolution.pool_windows, x))
+    assert form(x.astype(jnp.bfloat16)).dtype == convolution.pool_windows(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_max_pool_gives_the_gradient_to_the_first_of_equal_maxima():
+@pytest.mark.parametrize("form", [convolution.pool_axes, convolution.pool_windows])
+def test_max_pool_gives_the_gradient_to_the_first_of_equal_maxima(form):
     x = jnp.ones((1, 4, 4, 1))
-    gradient = jax.grad(lambda x: convolution.max_pool(x).sum())(x)[0, :, :, 0]
+    gradient = jax.grad(lambda x: form(x).sum())(x)[0, :, :, 0]
     # torch.nn.functional.max_pool2d(x, 3, 2, 1) of ones
     np.testing.assert_array_equal(gradient, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
@@ -111,13 +111,22 @@ def test_batch_norm(shape):
     close((mean, var), (x.mean(axes), x.var(axes)))
 
 
+def test_moments():
+    x = 3 + jax.random.normal(jax.random.key(0), (4, 5, 6, 7))
+    for ours, theirs in zip(norms.moments_at_once(x), norms.moments(x), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    _, var = norms.moments_at_once(jnp.full((1000, 1), 12345.678))
+    assert var == 0  # not below, whatever rounding says
+
+
 def test_attention():
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 2, 5, 4))
 
     def plain(q, k, v):
         return jax.nn.softmax(q @ k.swapaxes(-1, -2) / 2) @ v
 
-    close(values_and_gradients(layers.attention, q, k, v), values_and_gradients(plain, q, k, v))
+    for form in (layers.attention, layers.attention_by_head):
+        close(values_and_gradients(form, q, k, v), values_and_gradients(plain, q, k, v))
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
