@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,20 +35,30 @@ def serve(workdir: Path, dataset: str, address: Address, stop: StopRequest) -> N
       dataset: where its data set lies now; empty: where the run found it.
     """
     with tempfile.TemporaryDirectory() as folder, served(address) as shown:
-        run = Watched(workdir, dataset, Path(folder))
+        shown.folder = Path(folder)
+        run = Watched(workdir, dataset, shown.folder, shown.publish)
         print(address.lines(), flush=True)
         with contextlib.suppress(Stopped):
             while not stop.asked:
                 run.look()
-                shown.page, shown.folder = run.page(), run.folder
                 time.sleep(0.2)
+
+
+def document(body: str) -> str:
+    """An HTML page that is asked for again every few seconds."""
+    head = f'<meta charset="utf-8"><meta http-equiv="refresh" content="{EVERY:g}"><title>jaxhw</title>'
+    return f"<!doctype html><html><head>{head}<style>{STYLE}</style></head><body>{body}</body></html>"
 
 
 class Shown:
     """What the server answers with: a page, and the pictures of a folder. The threads of requests only read it."""
 
-    page = ""
+    page = document("nothing is read yet")
     folder: Path | None = None
+
+    def publish(self, page: str) -> None:
+        """The page is another from now on."""
+        self.page = page
 
 
 @contextlib.contextmanager
@@ -102,11 +112,12 @@ class Watched(Poller):
 
     Args:
       folder: where they are made.
+      publish: is given the page whenever there is more to be seen.
     """
 
-    def __init__(self, workdir: Path, dataset: str, folder: Path):
+    def __init__(self, workdir: Path, dataset: str, folder: Path, publish: Callable[[str], None] = lambda page: None):
         super().__init__(workdir)
-        self.dataset, self.folder = dataset, folder
+        self.dataset, self.folder, self.publish = dataset, folder, publish
         self.examiner: Examiner | None = None
         self.examples: Examples | None = None
         self.shown = 0  # the step that the examples are of
@@ -124,12 +135,15 @@ class Watched(Poller):
             shutil.copyfile(neighbours, self.folder / neighbours.name)
         newest, finished = checkpoint.newest(self.workdir), bool(metrics.results(self.workdir))
         if newest is not None and (newest, finished) != self.seen and (self.workdir / "labels.json").exists():
+            self.publish(self.page())  # what follows takes long
             self.seen = newest, finished  # whatever comes of it: one that cannot be read is not tried again
             self.examiner = self.examiner or Examiner(self.workdir, self.dataset, self.folder, meshes.make_mesh())
             self.examples, self.shown, self.told = self.examiner(), newest, ""
+        self.publish(self.page())
 
     def _tell(self, line: str) -> None:
         self.told = line
+        self.publish(self.page())
 
     def page(self) -> str:
         """The page's HTML."""
@@ -151,5 +165,4 @@ class Watched(Poller):
                 picture(self.examples.confusion.name),
                 f"<h2>The worst pictures, and the training pictures nearest to them</h2><table>{rows}</table>",
             ]
-        head = f'<meta charset="utf-8"><meta http-equiv="refresh" content="{EVERY:g}"><title>jaxhw</title>'
-        return f"<!doctype html><html><head>{head}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>"
+        return document("".join(parts))

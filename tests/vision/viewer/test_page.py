@@ -54,13 +54,22 @@ def test_it_shows_curves_confusions_and_the_worst_pictures(watched, workdir):
     assert watched.examples.worst[0].text.startswith(f"{names[labels[worst]]} ({shares[worst]:.1%}), taken for")
 
 
+def test_numbers_do_not_wait_for_pictures(watched):
+    pages = []
+    watched.publish = pages.append
+    watched.look()
+    assert (
+        "step 20" in pages[0] and "curves.png" in pages[0] and "Confusions" not in pages[0] and "Confusions" in pages[1]
+    )
+
+
 def test_only_its_pictures_are_served(watched, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
     watched.look()
     address = Address(port=free_port())
     get = lambda path: urllib.request.urlopen(f"http://127.0.0.1:{address.port}{path}")
     with served(address) as shown:
-        assert get("/").read() == b""  # nothing is made yet
+        assert b'http-equiv="refresh"' in get("/").read()  # nothing is made yet, and is asked for again
         shown.page, shown.folder = watched.page(), watched.folder
         assert b"Confusions" in get("/").read()
         assert get("/confusion.png?1").read()[:4] == b"\x89PNG"
