@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -72,7 +73,9 @@ def _next(config: ConfigDict, study: optuna.Study, workdir: Path, owning: contex
     if _left(config, study) <= 0:
         return None
     sampler = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
-    study.sampler = sampler(seed=config.seed + len(study.trials))  # no two processes draw the same
+    # Of each trial's own, so that no two processes draw the same; mixed, since the first draws of near seeds are near.
+    [seed] = np.random.SeedSequence((config.seed, len(study.trials))).generate_state(1)
+    study.sampler = sampler(seed=int(seed))
     trial = study.ask(distributions(config))
     with contextlib.suppress(lock.InUse):  # another tries the very same values: `_try` says so
         owning.enter_context(lock.held(_folder(workdir, trial.params)))
