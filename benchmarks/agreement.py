@@ -46,9 +46,9 @@ def programs(tiny: bool) -> Iterator[tuple[str, Callable, tuple]]:
         yield f"{name}, logits", _logits(model), (variables, images)
         yield f"{name}, gradients", jax.grad(_loss(model)), (variables[0], variables[1], images, labels)
     table, rows = rng.normal(size=(2**14, 4)).astype(np.float32), rng.integers(0, 2**14 - 2, (5000, 4), np.int32)
-    weights = rng.random((5000, 4, 2), np.float32)
-    square = lambda table, rows, weights: jnp.square(tables.interpolate(table, rows, weights)).sum()
-    yield "grids, gradients", jax.grad(square, (0, 2), allow_int=True), (table, rows, weights)
+    fraction = rng.random((5000, 3), np.float32)
+    square = lambda table, rows, fraction: jnp.square(tables.interpolate(table, rows, fraction)).sum()
+    yield "grids, gradients", jax.grad(square, (0, 2), allow_int=True), (table, rows, fraction)
     yield from _renderers(rng)
 
 
