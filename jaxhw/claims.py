@@ -10,12 +10,8 @@ from jaxhw import files
 from jaxhw.config import COMMANDS, changed, dump, leaves, load, tuples
 from jaxhw.errors import UserError
 
-FREE = (
-    "mesh.",
-    "checkpoint_every:",
-    "data_dir:",
-    "viewer",
-)  # keys of a run that no result depends on, as `claim` takes them
+# Keys of a run that no result depends on, as `claim` takes them.
+FREE = ("mesh.", "checkpoint_every:", "data_dir:", "viewer")
 
 
 def claim(workdir: Path, config: ConfigDict, ignore: tuple[str, ...] = ()) -> None:
