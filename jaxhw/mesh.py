@@ -223,12 +223,12 @@ def summed(local: Callable[..., PyTree], mesh: Mesh, shared: PyTree, *rows: PyTr
     return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=everywhere)(shared, *rows)
 
 
-def make_any_process(mesh: Mesh) -> Callable[[bool], jax.Array | bool]:
-    """`any_process` for use in a loop: (flag) -> what need not be waited for, since it is still on the devices."""
+def make_greatest(mesh: Mesh) -> Callable[[int], jax.Array | int]:
+    """(small whole number) -> the greatest of all processes'. All must call it; none waits: it is on the devices."""
     if jax.process_count() == 1:
-        return lambda flag: flag
-    rows, any_row = sum(d.process_index == jax.process_index() for d in mesh.devices.flat), jax.jit(jnp.any)
-    return lambda flag: any_row(put_rows(np.full(rows, flag), mesh))
+        return lambda number: number
+    rows, greatest = sum(d.process_index == jax.process_index() for d in mesh.devices.flat), jax.jit(jnp.max)
+    return lambda number: greatest(put_rows(np.full(rows, number, np.int8), mesh))
 
 
 def any_process(flag: bool) -> bool:

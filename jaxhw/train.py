@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from jaxhw import checkpoint, claims, contents, files, json_file, lock, metrics, optim, start, version
 from jaxhw import mesh as meshes
 from jaxhw.errors import UserError
+from jaxhw.maintenance import Notice
 from jaxhw.observer import Observer
 from jaxhw.options import at_least, require
 from jaxhw.prefetch import Prefetcher
@@ -29,6 +30,7 @@ from jaxhw.task import Task
 __all__ = ["Diverged", "Observer", "Refused", "check", "make_step", "run"]
 
 PyTree = Any
+NOTHING, SAVE, STOP = range(3)  # what a process may wish; the greatest wish of all is granted
 
 
 class Diverged(UserError):
@@ -96,7 +98,8 @@ def run(
         # The loop, and what it leaves.
         for closable in (checkpoints, writer, *observers):
             closing.callback(closable.close)
-        loop = _Loop(task, config, mesh, checkpoints, writer, observers, stop, began - earlier)
+        notice = closing.enter_context(Notice())
+        loop = _Loop(task, config, mesh, checkpoints, writer, observers, stop, notice, began - earlier)
         state = loop.run(state, done)
         checkpoints.wait()
         if int(state.step) == task.steps and not loop.unevaluated:
@@ -138,6 +141,7 @@ class _Loop:
     writer: metrics.Writer | metrics.Silent
     observers: Sequence[Observer]
     stop: StopRequest
+    notice: Notice
     began: float  # on time.perf_counter's clock, moved back by the time of earlier runs
 
     def __post_init__(self):
@@ -147,13 +151,13 @@ class _Loop:
         self.checkpoint_every = self.config.checkpoint_every or epoch
         self.finite = jax.jit(self.task.finite)
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
-        self.any_process = meshes.make_any_process(self.mesh)
+        self.greatest = meshes.make_greatest(self.mesh)
         self.stopping = False  # whether all processes know by now that one of them has been asked to stop
         self.unevaluated = False  # whether a stop has cut an evaluation short, which the next start does again
 
     def run(self, state: TrainState, first: int) -> TrainState:
         step = make_step(self.task, self.config, self.mesh)
-        running: deque[tuple[jax.Array, jax.Array | bool]] = deque()
+        running: deque[tuple[jax.Array, jax.Array | int]] = deque()
         self.logged_at, self.logged_step = time.perf_counter(), first
         if first and self._due(first, self.eval_every) and meshes.any_process(not self.writer.evaluated):
             self._evaluate(state, first)  # it was cut short
@@ -166,22 +170,33 @@ class _Loop:
                 if done - 1 in self.task.stages:
                     state = self._grow(state, done - 1)
                 state, loss = step(state, batch)
-                # The host may run ahead by two steps, not by the whole epoch; and it waits for the first one, whose
-                # compilation belongs to no log's throughput.
-                running.append((loss, self.any_process(self.stop.asked)))
-                if len(running) > 2:
-                    past, asked = running.popleft()
-                    past.block_until_ready()
-                    self.stopping |= bool(asked)
+                running.append((loss, self.greatest(self._wish())))
+                granted = self._granted(running)
+                self.stopping |= granted == STOP
                 if done == first + 1:
-                    loss.block_until_ready()
+                    loss.block_until_ready()  # its compilation belongs to no log's throughput
                 for observer in self.observers:
                     observer.after_step(done, lambda state=state: jax.tree.map(jnp.copy, state.variables))
                 state = self._after(state, done)
-                if self._stops():
+                stops = self._stops()
+                if granted == SAVE or stops:
                     self._save(state, done)
+                if stops:
                     break
         return state
+
+    def _wish(self) -> int:
+        if self.stop.asked:
+            return STOP
+        return SAVE if self.notice.taken() else NOTHING
+
+    def _granted(self, running: deque[tuple[jax.Array, jax.Array | int]]) -> int:
+        """What all know by now of the wishes: the host may run ahead by two steps, not by the whole epoch."""
+        if len(running) <= 2:
+            return NOTHING
+        past, wish = running.popleft()
+        past.block_until_ready()
+        return int(wish)
 
     def _next(self, batches: Iterator[PyTree], state: TrainState, done: int, first: int) -> PyTree:
         """The next batch; if it cannot be made (of a picture that cannot be read, say), the state is saved first."""

@@ -1,4 +1,4 @@
-"""A run of the toy task, slow enough to be interrupted: python -m tests.slow_toy WORKDIR [STEPS].
+"""A run of the toy task, slow enough to be interrupted: python -m tests.slow_toy WORKDIR [STEPS [CHECKPOINT_EVERY]].
 
 It is one of several processes where the environment says so; with ``FAIL_AT=STEP`` there its data are damaged.
 """
@@ -23,8 +23,9 @@ class SlowToy(Toy):
 
 def main() -> None:
     workdir, steps = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10**6
+    every = int(sys.argv[3]) if len(sys.argv) > 3 else 20
     with joining.joined(job.find()):
-        config, mesh = toy_config(steps=steps, checkpoint_every=20, eval_every=50, log_every=40), meshes.make_mesh()
+        config, mesh = toy_config(steps=steps, checkpoint_every=every, eval_every=50, log_every=40), meshes.make_mesh()
         train.run(SlowToy(config, mesh), config, mesh, workdir)
 
 
