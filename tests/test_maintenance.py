@@ -13,6 +13,7 @@ from jaxhw.maintenance import Notice
 from jaxhw.observer import Observer
 from tests import processes
 from tests.toy import Toy, final_state, toy_config
+from tests.waiting import wait_for
 
 EVENT = "TERMINATE_ON_HOST_MAINTENANCE"
 
@@ -34,14 +35,7 @@ class Server:
     def wait(self):
         """Returns when it has been asked anew, and the answer has been read."""
         seen = self.asked
-        wait_for(lambda: self.asked >= seen + 2)
-
-
-def wait_for(condition):
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        wait_for(lambda: self.asked >= seen + 2, every=0.01)
 
 
 def saved(workdir):

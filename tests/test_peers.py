@@ -11,6 +11,7 @@ from jaxhw import metrics, peers
 from jaxhw.peers import Peers
 from tests import processes
 from tests.toy import final_state
+from tests.waiting import wait_for
 
 
 class Store:
@@ -42,13 +43,6 @@ def ended(monkeypatch):
 
     monkeypatch.setattr(peers.os, "_exit", end)
     return codes
-
-
-def wait_for(condition):
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def pair():

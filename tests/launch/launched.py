@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from jaxhw import metrics
 from tests import processes
 from tests.toy import final_state
+from tests.waiting import wait_for
 
 LAUNCH = processes.ROOT / "launch"
 ENVIRONMENT = {
@@ -36,15 +36,6 @@ def needs(*programs: str, root: bool = False) -> pytest.MarkDecorator:
 def toy(workdir: Path, steps: int = 160) -> list[str]:
     """The command of a run that takes a twentieth of a second a step."""
     return [sys.executable, "-m", "tests.slow_toy", str(workdir), str(steps)]
-
-
-def wait_for(condition, seconds: float = 400.0, every: float = 0.2):
-    """What a condition gives when it holds."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(every)
-    return found
 
 
 def saved(workdir: Path) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from tests import processes
 from tests.launch import launched
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("JAXHW_KILLS", "3"))  # 20 take a quarter of an hour
@@ -30,13 +31,13 @@ def started(workdir, **variables):
 def wait_for_a_checkpoint_being_written(workdir, began, chance):
     """Not for one that an earlier kill has left."""
     being_written = lambda: [p for p in (workdir / "checkpoints").glob("*tmp*") if launched.modified(p) > began]
-    launched.wait_for(being_written, every=0.002)
+    wait_for(being_written, every=0.002)
     time.sleep(0.2 * chance.random())
 
 
 def wait_in_training(workdir, began, chance):
     before = launched.saved(workdir)
-    launched.wait_for(lambda: launched.saved(workdir) > before)
+    wait_for(lambda: launched.saved(workdir) > before)
     time.sleep(2 * chance.random())
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests import processes
 from tests.launch import launched
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, launched.needs("mpirun")]
 MPI = [str(launched.LAUNCH / "mpi.sh"), "2"]
@@ -20,11 +21,11 @@ def start(workdir):
 def test_a_run_under_mpirun_survives_a_kill_and_a_stop(tmp_path):
     workdir = tmp_path / "run"
     run = start(workdir)
-    launched.wait_for(lambda: launched.saved(workdir) >= 20)
+    wait_for(lambda: launched.saved(workdir) >= 20)
     killed = launched.kill(workdir, "OMPI_COMM_WORLD_RANK", 1)
     launched.wait_for_others(workdir, "OMPI_COMM_WORLD_RANK", killed)
     before = launched.saved(workdir)
-    launched.wait_for(lambda: launched.saved(workdir) > before)
+    wait_for(lambda: launched.saved(workdir) > before)
     run.send_signal(signal.SIGTERM)
     _, told = run.communicate(timeout=120)
     assert "a process was lost; all start again" in told and "process 1 of 2: all are there" in told

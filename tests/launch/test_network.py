@@ -7,6 +7,7 @@ import pytest
 
 from tests import processes
 from tests.launch import launched
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, launched.needs("ip", "unshare", root=True)]
 HOSTS = {"jaxhw-a": "10.213.7.1", "jaxhw-b": "10.213.7.2"}
@@ -48,7 +49,7 @@ def on_both(tmp_path, workdir):
 def test_a_cut_link_is_one_line_on_both_sides_and_the_restart_continues(link, tmp_path):
     workdir = tmp_path / "run"
     pair = on_both(tmp_path, workdir)
-    launched.wait_for(lambda: launched.saved(workdir) >= 20)
+    wait_for(lambda: launched.saved(workdir) >= 20)
     began = time.monotonic()
     link("down")
     for process, other in zip(pair, ("process 1 on jaxhw-b", "process 0 on jaxhw-a"), strict=True):

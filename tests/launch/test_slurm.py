@@ -8,6 +8,7 @@ import pytest
 
 from tests import ports, processes
 from tests.launch import launched
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, launched.needs("slurmctld", "slurmd", "sbatch", root=True)]
 
@@ -26,7 +27,7 @@ def slurm(tmp_path):
     environment = launched.ENVIRONMENT | {"SLURM_CONF": str(tmp_path / "slurm.conf")}
     daemons = [subprocess.Popen([name, "-D"], env=environment) for name in ("slurmctld", "slurmd")]
     try:
-        launched.wait_for(lambda: "idle" in said("sinfo", environment))
+        wait_for(lambda: "idle" in said("sinfo", environment))
         yield environment
     finally:
         for daemon in reversed(daemons):
@@ -55,9 +56,9 @@ def finished(job, environment):
 def test_a_requeued_job_continues_to_the_same_weights(slurm, tmp_path):
     workdir = tmp_path / "run"
     job = submit(slurm, tmp_path, "launch/slurm.sbatch", *launched.toy(workdir))
-    launched.wait_for(lambda: launched.saved(workdir) >= 20)
+    wait_for(lambda: launched.saved(workdir) >= 20)
     said(f"scontrol requeue {job}", slurm)
-    assert "Restarts=1" in launched.wait_for(lambda: finished(job, slurm))
+    assert "Restarts=1" in wait_for(lambda: finished(job, slurm))
     told = (tmp_path / "job.out").read_text()
     assert "process 1 of 2: all are there" in told and "stopped at step" in told
     launched.assert_same(workdir, launched.undisturbed(tmp_path / "undisturbed"))
@@ -66,9 +67,9 @@ def test_a_requeued_job_continues_to_the_same_weights(slurm, tmp_path):
 def test_a_job_whose_process_is_killed_requeues_itself(slurm, tmp_path):
     workdir = tmp_path / "run"
     job = submit(slurm, tmp_path, "launch/slurm.sbatch", *launched.toy(workdir))
-    launched.wait_for(lambda: launched.saved(workdir) >= 20)
+    wait_for(lambda: launched.saved(workdir) >= 20)
     launched.kill(workdir, "SLURM_PROCID", 1)
-    assert "Restarts=1" in launched.wait_for(lambda: finished(job, slurm))
+    assert "Restarts=1" in wait_for(lambda: finished(job, slurm))
     assert "process 1 on " in (tmp_path / "job.out").read_text()
     launched.assert_same(workdir, launched.undisturbed(tmp_path / "undisturbed"))
 
@@ -76,5 +77,5 @@ def test_a_job_whose_process_is_killed_requeues_itself(slurm, tmp_path):
 def test_an_array_is_a_run_each(slurm, tmp_path):
     command = ["--array=0-1", "--ntasks=1", "--ntasks-per-node=1", "launch/slurm.sbatch", "touch", f"{tmp_path}/run_%a"]
     job = submit(slurm, tmp_path, *command)
-    launched.wait_for(lambda: finished(f"{job}_0", slurm) and finished(f"{job}_1", slurm))
+    wait_for(lambda: finished(f"{job}_0", slurm) and finished(f"{job}_1", slurm))
     assert (tmp_path / "run_0").exists() and (tmp_path / "run_1").exists()

@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from websockets.sync.client import connect
+
+from tests.waiting import wait_for
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--remote-debugging-port=0", "--no-first-run", "--hide-scrollbars"),
@@ -86,29 +88,19 @@ class Page:
     def press(self, label: str) -> None:
         """Clicks the button of the page that has this text."""
         found = f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() === {json.dumps(label)})"
-        wait(lambda: self.evaluate(f"!!{found}"))
+        wait_for(lambda: self.evaluate(f"!!{found}"))
         self.evaluate(f"{found}.click()")
 
     def unfold(self, label: str) -> None:
         """Opens the folder of the page's panel that has this title."""
         titles = "[...document.querySelectorAll('div, p, legend, span')]"
         found = f"{titles}.filter(e => e.textContent.trim() === {json.dumps(label)}).at(-1)"
-        wait(lambda: self.evaluate(f"!!{found}"))
+        wait_for(lambda: self.evaluate(f"!!{found}"))
         self.evaluate(f"{found}.click()")
 
     def text(self) -> str:
         """All that the page says."""
         return self.evaluate("document.body.innerText")
-
-
-def wait(holds: Callable[[], Any], seconds: float = PATIENCE, every: float = 0.2) -> Any:
-    """The first true value of a function that is called until it has one, with so many seconds between two calls."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := holds():
-            return value
-        time.sleep(every)
-    raise TimeoutError("it does not come about")
 
 
 @contextlib.contextmanager
@@ -118,9 +110,9 @@ def opened(url: str, profile: Path, size: tuple[int, int] = (960, 600)) -> Itera
     process = subprocess.Popen([chromium(), *flags], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         ports = profile / "DevToolsActivePort"
-        port = wait(lambda: ports.exists() and ports.read_text().split("\n")[0])
+        port = wait_for(lambda: ports.exists() and ports.read_text().split("\n")[0])
         listed = lambda: json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list"))
-        page = wait(lambda: next((p for p in listed() if p["type"] == "page" and p["url"].startswith(url)), None))
+        page = wait_for(lambda: next((p for p in listed() if p["type"] == "page" and p["url"].startswith(url)), None))
         with connect(page["webSocketDebuggerUrl"], max_size=2**26) as socket:
             yield Page(socket)
     finally:

@@ -2,7 +2,6 @@
 
 import io
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -13,6 +12,8 @@ import zstandard
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from tests.waiting import wait_for
 
 PATIENCE = 60.0  # seconds, on a machine that others use as well
 
@@ -72,11 +73,7 @@ class Client:
 
     def wait(self, holds: Callable[[], Any]) -> Any:
         """The first true value of a function that is called until it has one."""
-        end = time.monotonic() + PATIENCE
-        while not (value := holds()):
-            assert time.monotonic() < end, "it does not come about"
-            time.sleep(0.02)
-        return value
+        return wait_for(holds, PATIENCE, 0.02)
 
     def text(self) -> str:
         """What the page's texts say."""
