@@ -3,10 +3,13 @@
 Each instruction of the entry counts, and those of loops' bodies as often as these run; of a branch the costlier side
 does. What happens within a fusion stays beside the units: only what it reads and writes counts, of what it slices or
 updates only that part.
+
+A TPU's collective may go on while other work is done: one fusion starts it, each of those that carry it on names it
+again beside work of its own, and one ends it. It counts once, where it starts.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxhw.plan.hlo import Computation, Frame, Instruction, Module
 
@@ -16,6 +19,8 @@ FREE |= {"opt-barrier", "while", "conditional", "call"}
 # Custom calls that give an array a place or another form, and move nothing.
 STILL = {"AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound"}
 SLICES = {"slice", "dynamic-slice", "gather"}
+# How two kinds of fusions' names begin: a sum of which each chip keeps its part; work that carries a collective on.
+REDUCE_SCATTER, CARRYING = "all-reduce-scatter", "async_collective_fusion"
 # Bytes that each of n chips sends for each byte of an operand, along a ring.
 COLLECTIVES = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
@@ -88,11 +93,18 @@ def _collective(module: Module, computation: Computation, i: Instruction) -> tup
         return kind, sum(computation.instructions[name].size for name in i.operands)
     for inner in i.called.get("calls", ()) if i.opcode == "fusion" else ():
         fused = module.computations[inner]
+        if inner.startswith(CARRYING) or _ends(fused):
+            continue
         for part in fused.instructions.values():
-            found = _collective(module, fused, part)
-            if found[0]:
-                return found
+            kind, payload = _collective(module, fused, part)
+            if kind:
+                return ("reduce-scatter" if inner.startswith(REDUCE_SCATTER) else kind), payload
     return "", 0.0
+
+
+def _ends(fused: Computation) -> bool:
+    """Whether a fusion is the end of a collective that another one started."""
+    return any(part.target == "AsyncCollectiveDone" for part in fused.instructions.values())
 
 
 def _hbm(module: Module, computation: Computation, i: Instruction) -> float:
@@ -102,7 +114,11 @@ def _hbm(module: Module, computation: Computation, i: Instruction) -> float:
     if i.opcode.endswith("-done"):
         return 0.0 if operands[0].opcode == "async-start" else _done(computation, i, operands[0])
     if i.opcode == "fusion":
-        inner = module.computations[i.called["calls"][0]]
+        name = i.called["calls"][0]
+        inner = module.computations[name]
+        if _ends(inner):
+            return 0.0
+        inner = _own(inner) if name.startswith(CARRYING) else inner
         reads = zip(operands, inner.parameters(), strict=False)
         read = sum(_read(module, inner, parameter) for operand, parameter in reads if operand.hbm)
         return read + _written(inner, i)
@@ -111,6 +127,16 @@ def _hbm(module: Module, computation: Computation, i: Instruction) -> float:
     if i.opcode == "dynamic-update-slice":  # in its place
         return 2 * operands[1].size if i.hbm else operands[1].hbm
     return i.hbm + sum(operand.hbm for operand in operands)
+
+
+def _own(carrying: Computation) -> Computation:
+    """What a fusion does beside the collective that it carries on, whose arrays it takes and hands on."""
+    arrays = {i.name for i in carrying.instructions.values() if i.opcode in ("parameter", *COLLECTIVES)}
+    own = {name: i for name, i in carrying.instructions.items() if i.opcode not in COLLECTIVES}
+    root = carrying.root
+    kept = [n for n, operand in enumerate(root.operands) if operand not in arrays]
+    changed = {"operands": tuple(root.operands[n] for n in kept), "arrays": tuple(root.arrays[n] for n in kept)}
+    return Computation(own | {root.name: replace(root, **changed)})
 
 
 def _done(computation: Computation, done: Instruction, start: Instruction) -> float:
@@ -148,4 +174,4 @@ def _written(fused: Computation, fusion: Instruction) -> float:
         return fusion.hbm
     parts = [fused.instructions[name] for name in root.operands]
     sizes = [fused.instructions[p.operands[1]].size if p.opcode == "dynamic-update-slice" else p.size for p in parts]
-    return sum(size for size, array in zip(sizes, fusion.arrays, strict=True) if array.in_hbm)
+    return sum(size for size, array in zip(sizes, root.arrays, strict=True) if array.in_hbm)

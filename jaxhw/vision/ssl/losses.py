@@ -18,7 +18,8 @@ from jaxhw.vision.models.layers import l2_normalise
 
 Array = jax.Array
 LEAST_TEMPERATURE = 0.025  # below, exp(-2 / temperature) is no normal float32 any more
-BLOCK = 1 << 20  # similarities computed at once: they should not leave the cache before they are summed
+BLOCK = 1 << 20  # similarities that a CPU computes at once: they should not leave its cache before they are summed
+WIDE_BLOCK = 1 << 28  # those of other devices, all together: each block makes each of them wait for the others
 _EXACT = lax.Precision.HIGHEST  # some devices would multiply float32 as bfloat16, too coarse for low temperatures
 
 
@@ -95,9 +96,14 @@ def _by_block(f: Callable[..., Array], z: Array, *more: Array) -> Array:
 
     Block k holds the images k, k + n, k + 2n...: each device then works on its own share of every block.
     """
-    # The fewest blocks n that divide the images and whose similarities stay in the cache.
+    in_blocks = lambda size: lambda *rows: _in_blocks(f, size, *rows)
+    return lax.platform_dependent(z, *more, cpu=in_blocks(BLOCK), default=in_blocks(WIDE_BLOCK))
+
+
+def _in_blocks(f: Callable[..., Array], size: int, z: Array, *more: Array) -> Array:
+    """`_by_block` with the fewest blocks n that divide the images and have at most so many similarities."""
     b, v = z.shape[:2]
-    n = next((n for n in range(1, b) if b % n == 0 and (b * v) ** 2 <= n * BLOCK), b)
+    n = next((n for n in range(1, b) if b % n == 0 and (b * v) ** 2 <= n * size), b)
     blocks = [jnp.swapaxes(x.reshape(b // n, n, *x.shape[1:]), 0, 1) for x in (z, jnp.arange(b), *more)]
     result = lax.map(lambda block: f(*block), blocks)
     result = result.reshape(n, b // n, v, *result.shape[2:])
