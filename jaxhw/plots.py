@@ -175,12 +175,20 @@ def _abscissae(axes: Axes, values: Sequence[Any]) -> Sequence[float]:
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
     distinct = sorted(set(values), key=None if numbers else str)
     if not numbers or len(distinct) <= 6:
-        axes.set_xticks(range(len(distinct)), [f"{v:g}" if numbers else plain(str(v)) for v in distinct])
+        labels = [_short(v) if numbers else plain(str(v)) for v in distinct]
+        axes.set_xticks(range(len(distinct)), labels, rotation=30 if sum(map(len, labels)) > 24 else 0)
         axes.set_xlim(-0.5, len(distinct) - 0.5)
         return [distinct.index(v) for v in values]
     if distinct[0] > 0 and distinct[-1] > 10 * distinct[0]:
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=4)  # labels such as 0.0005 are broad
     return values
+
+
+def _short(number: float) -> str:
+    """A number as it is, or rounded where that has too many digits for a tick."""
+    return text if len(text := f"{number:g}") <= 6 else f"{number:.2g}"
 
 
 def _percent(fraction: float, _=None) -> str:
