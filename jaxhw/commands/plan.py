@@ -11,7 +11,7 @@ slice      v3:NxN (chips of two devices), v4:NxNxN, v5e:NxN, v5p:NxNxN, v6e:NxN
 step       the least that it takes by the roofline: what is busiest of compute, memory and interconnect, at its peak. A
            run is slower; what comes on top is not known before it runs
 TFLOP      of products and convolutions in a step, on all chips; HBM GB and sent MB are those of a chip
-hours      of all steps, without evaluations; of the first stage alone where a field grows in stages
+run        the least that all steps take, without evaluations; not known where a field grows in stages
 
 What was compiled is kept in ~/.cache/jaxhw/plan.
 """

@@ -8,7 +8,7 @@ from jaxhw.plan.roofline import Roofline
 from jaxhw.plan.topology import GIB, Chip
 
 COLUMNS = ("slice", "chips", "batch", "fits", "GiB a chip", "of", "TFLOP", "HBM GB", "collectives", "sent MB")
-COLUMNS += ("step ms", "of peak", "a second", "hours", "bound by")
+COLUMNS += ("step ms", "of peak", "a second", "run", "bound by")
 MOST = 8  # lines of code that are told
 
 
@@ -34,18 +34,24 @@ def _row(plan: Plan) -> tuple[str, ...]:
         f"{counts.flops * plan.slice.chips / 1e12:.3g}",
         f"{counts.hbm / 1e9:.3g}",
         str(sum(c.count for c in counts.collectives)),
-        f"{counts.sent / 1e6:.3g}",
+        three_digits(counts.sent / 1e6),
         f"{1e3 * roofline.seconds:.3g}",
         f"{roofline.share:.0%}",
         f"{plan.batch / roofline.seconds:,.0f} {plan.unit}",
-        f"{hours(plan):.2g}" if plan.calls else "",
+        duration(plan.calls * roofline.seconds) if plan.calls and plan.stages == 1 else "",
         roofline.bound,
     )
 
 
-def hours(plan: Plan) -> float:
-    """Of all steps of a run, without its evaluations; at least."""
-    return plan.calls * plan.roofline.seconds / 3600
+def three_digits(number: float) -> str:
+    """Of what may be large or small, without an exponent where it is large."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that leaves the fewest digits: "0.94 s", "38 min", "7.53 h"."""
+    unit, size = next(((unit, size) for unit, size in (("h", 3600), ("min", 60)) if seconds >= size), ("s", 1))
+    return f"{three_digits(seconds / size)} {unit}"
 
 
 def explained(plan: Plan, advise: bool) -> list[str]:
@@ -65,7 +71,7 @@ def explained(plan: Plan, advise: bool) -> list[str]:
 def _collectives(plan: Plan) -> list[str]:
     """By the lines of code that cause them, the most bytes first."""
     found = plan.counts.collectives
-    told = [f"  {c.count} x {c.kind}, {c.payload / 1e6:.3g} MB: {c.place}" for c in found[:MOST]]
+    told = [f"  {c.count} x {c.kind}, {three_digits(c.payload / 1e6)} MB: {c.place}" for c in found[:MOST]]
     rest = len(found) - len(told)
     return told + ([f"  and {rest} lines with less"] if rest > 0 else [])
 
