@@ -11,8 +11,9 @@ demo: $(VENV)/installed
 	$(BIN)/python -m jaxhw.main --config=configs/dvgo.py:demo --workdir=runs/demo
 	$(BIN)/jaxhw render --workdir=runs/demo --path=orbit --frames=60
 
+# Quick tests compile more than they compute, so that a compiler that does less saves a quarter; slow ones train.
 test: $(VENV)/installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 -m "not slow"
+	JAX_PLATFORMS=cpu JAX_DISABLE_MOST_OPTIMIZATIONS=true $(BIN)/python -m pytest -n 2 -m "not slow"
 
 # TESTS: which files, if not all. A file's tests share a page, a scene, a cluster: they stay together.
 slow: $(VENV)/installed

@@ -4,10 +4,12 @@ import contextlib
 import itertools
 import json
 import shutil
+import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxhw.errors import UserError
 
@@ -36,17 +38,41 @@ def _own() -> str:
 
 @contextlib.contextmanager
 def naming(path: Path, partial: Path) -> Iterator[None]:
-    """Within, an OSError of writing ``partial``, or ``path`` from it, names ``path``; a half file is removed.
+    """Within, an OSError of writing ``partial``, or ``path`` from it, names ``path``; no half file stays after any end.
 
     Of itself the error of a full disk names no file.
     """
     try:
-        yield
-    except OSError as error:
+        with _unwinding():
+            yield
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        error.filename = str(path)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """Within, SIGTERM and a closed terminal, unless something else listens to them, end the process as an error would.
+
+    Of themselves they end it at once, and nothing is cleaned up.
+    """
+
+    def end(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)  # as a shell tells of a signal
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        numbers = []
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,11 +1,14 @@
 """What a process that dies while it writes leaves behind, and folders that cannot be made."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from jaxhw import files, metrics
 from jaxhw.errors import UserError, disk_failure
+from jaxhw.process import StopRequest
 
 
 def die(self, target):
@@ -20,7 +23,23 @@ def test_a_file_is_the_old_one_or_the_new(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         files.write(tmp_path / "a.json", "newer")
-    assert (tmp_path / "a.json").read_text() == "new"
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "new")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_process_leaves_no_half_file(tmp_path, number):
+    with pytest.raises(SystemExit) as met, files.complete(tmp_path / "a.ply") as partial:
+        partial.write_text("half")
+        os.kill(os.getpid(), number)
+    assert met.value.code == 128 + number and not list(tmp_path.iterdir())
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_whoever_listens_to_a_signal_hears_it_while_a_file_is_written(tmp_path):
+    with StopRequest() as stop, files.complete(tmp_path / "a.ply") as partial:
+        partial.write_text("whole")
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.asked and [path.name for path in tmp_path.iterdir()] == ["a.ply"]
 
 
 def test_a_full_disk_names_the_file_and_leaves_no_half_of_it(tmp_path, monkeypatch):

@@ -88,20 +88,23 @@ def begun(workdir):
 
 
 def lose(workdir, index, number):
-    """(exit code, error lines, seconds) of a process whose fellow, of this index, gets a signal."""
+    """(exit code, error lines) of a process whose fellow, of this index, gets a signal."""
     pair = processes.two_of(["-m", "tests.slow_toy", str(workdir)])
     try:
         begun(workdir)
-        began = time.monotonic()
         pair[index].send_signal(number)
         _, told = pair[1 - index].communicate(timeout=120)
-        seconds = time.monotonic() - began
     finally:  # they would train for ever
         for process in pair:
             process.kill()
             process.wait()
     assert "***" not in told.decode()  # the runtime's trace
-    return pair[1 - index].returncode, lines(told), seconds
+    return pair[1 - index].returncode, lines(told)
+
+
+def test_what_is_waited_for_adds_up_to_less_than_a_minute():
+    """As launch/README.md promises; the processes below are not timed, since a loaded machine may take any time."""
+    assert peers.BEAT + peers.SILENCE + peers.BEAT / 2 + peers.GOODBYE < 60
 
 
 @pytest.mark.slow
@@ -114,9 +117,9 @@ def lose(workdir, index, number):
         (1, signal.SIGSTOP, "process 1 on .* has not been heard of for 25 s"),
     ],
 )
-def test_the_other_ends_with_one_line_within_a_minute(tmp_path, index, number, message):
-    code, told, seconds = lose(tmp_path, index, number)
-    assert code == peers.LOST and len(told) == 1 and seconds < 60
+def test_the_other_ends_with_one_line(tmp_path, index, number, message):
+    code, told = lose(tmp_path, index, number)
+    assert code == peers.LOST and len(told) == 1
     assert re.match(f"error: {message}", told[0])
     assert not (tmp_path / "lock.json").exists() or index == 0  # who ends lets go of the workdir
 

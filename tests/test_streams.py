@@ -114,5 +114,5 @@ def test_a_failing_stream_fails_nobody_and_comes_back(capsys):
         print("err", file=sys.stderr)
         assert streams.is_terminal() is False and sys.stdout.encoding
     assert (sys.stdout, sys.stderr) == before and capsys.readouterr() == ("out\n", "err\n")
-    full = streams.Lasting(open("/dev/full", "w"))  # noqa: SIM115
+    full = streams.Lasting(open("/dev/full", "w"))  # noqa: SIM115  left open: its end would flush, and fail, once more
     print("x", file=full, flush=True)

@@ -100,7 +100,8 @@ def _model(args: argparse.Namespace, out: Path) -> None:
     state = torch_names.to_torch(variables)
     files.make_folder(out.parent, "--out")
     tensors = {name: value.copy(order="C") for name, value in state.items()}
-    safetensors.numpy.save_file(tensors, out, metadata={"format": "pt"})
+    with files.complete(out) as partial:
+        safetensors.numpy.save_file(tensors, partial, metadata={"format": "pt"})
     strict = "" if "head" in variables["params"] else ", strict=False"
     print(f"{len(state)} tensors in {out}; load_state_dict(safetensors.torch.load_file(FILE){strict}) reads them")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import imageio_ffmpeg
 import mediapy
 import numpy as np
 
-from jaxhw import streams
+from jaxhw import files, streams
 from jaxhw.errors import UserError
 from jaxhw.nerf.results.panels import to_uint8
 
@@ -49,10 +48,5 @@ def _opened(path: Path, like: np.ndarray, fps: float) -> Iterator[Callable[[np.n
     """Yields what adds a picture of the size of `like` to the video."""
     height, width = (side // 2 * 2 for side in like.shape[:2])
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial.mp4")
-    try:
-        with mediapy.VideoWriter(partial, (height, width), fps=fps, crf=QUALITY) as writer:
-            yield lambda picture: writer.add_image(to_uint8(picture)[:height, :width])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.complete(path) as partial, mediapy.VideoWriter(partial, (height, width), fps=fps, crf=QUALITY) as writer:
+        yield lambda picture: writer.add_image(to_uint8(picture)[:height, :width])

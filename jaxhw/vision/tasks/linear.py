@@ -9,7 +9,6 @@ Shapes: b images with d features and c classes; g heads, one for each point of t
 
 import itertools
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +133,8 @@ class Linear(Task):
             sets = {"train": self.train, **self.splits}
             found = {name: self.extract(variables.model_state["backbone"], s) for name, s in sets.items()}
             if jax.process_index() == 0:
-                _write(path, found)
+                with files.complete(path) as partial:
+                    np.savez(partial, **found)
         self.data = found
         mean, deviation = standardisation(found["train"], self.config.standardise)
         self.inputs = {name: (x - mean) / deviation for name, x in found.items()}
@@ -262,20 +262,12 @@ def _best(accuracies: np.ndarray, losses: np.ndarray) -> int:
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a file that :func:`_write` left, or None where there is no sound one."""
+    """The arrays of a file, or None where there is no sound one."""
     try:
         with np.load(path) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays in one rename, so that a run that is cut off leaves no half file."""
-    partial = path.with_suffix(".tmp.npz")
-    with files.naming(path, partial):
-        np.savez(partial, **arrays)
-        os.replace(partial, path)
 
 
 def _check(config: ConfigDict) -> None:

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import mediapy
 import numpy as np
 import pytest
@@ -24,13 +27,21 @@ def test_a_video_is_read_back(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["square.mp4"]
 
 
-def test_an_interrupted_video_leaves_nothing(tmp_path):
+def fail():
+    raise RuntimeError("stopped")
+
+
+@pytest.mark.parametrize(
+    ("stop", "error"), [(fail, RuntimeError), (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit)]
+)
+def test_an_interrupted_video_leaves_nothing(tmp_path, stop, error):
     def frames():
         yield from moving_square(2)
-        raise RuntimeError("stopped")
+        stop()
+        yield from moving_square(2)
 
-    with pytest.raises(RuntimeError, match="stopped"):
-        video.write(tmp_path / "square.mp4", frames())
+    with pytest.raises(error):
+        video.write_all([tmp_path / "a.mp4", tmp_path / "b.mp4"], ((frame, frame) for frame in frames()))
     assert not list(tmp_path.iterdir())
 
 
