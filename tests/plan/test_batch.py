@@ -29,7 +29,7 @@ def test_no_batch_and_all_batches():
 
 @pytest.mark.parametrize(("size", "warmup"), [(4096, 122), (512, 980), (8, 980)])
 def test_a_larger_batch_has_a_shorter_warm_up(size, warmup):
-    """Whose 980 steps of 512 images are more than a whole run has of 16,000."""
+    """Whose 980 steps of 512 images are more than a run in batches of 16,000 has."""
     config, _ = configs.parse(["--config=configs/vit.py:accelerator"], "task")
     found = with_batch(config, size)
     assert (found.batch_size, found.optim.warmup_steps) == (size, warmup)
