@@ -27,7 +27,7 @@ class Collective(NamedTuple):
     Attributes:
       count: how often in a call of the program.
       payload: bytes of the operands.
-      sent: bytes that a chip sends, along a ring of all of them.
+      sent: bytes that a chip sends, along a ring of those that have part.
     """
 
     kind: str
@@ -69,7 +69,7 @@ def count(operations: Iterable[Operation], moves: Iterable[Move], chips: int) ->
         hbm[where] += move.hbm
         if move.collective:
             before = collectives.get((move.collective, where), Collective(move.collective, where, 0, 0.0, 0.0))
-            sent = COLLECTIVES[move.collective](chips) * move.payload
+            sent = COLLECTIVES[move.collective](move.group or chips) * move.payload
             collectives[move.collective, where] = before._replace(
                 count=before.count + move.times, payload=before.payload + move.payload, sent=before.sent + sent
             )

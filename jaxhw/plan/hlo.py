@@ -15,6 +15,9 @@ _CALLED = re.compile(r"\b(calls|body|condition|to_apply|true_computation|false_c
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'known_trip_count"?:\{"?n"?:"?(\d+)')
 _NAME = re.compile(r"%([\w.-]+)")
+# Groups of chips in three forms: axes of a mesh, {count,size}, lists of chips.
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
+_GROUPS, _CHIPS = re.compile(r"replica_groups=\[\d+,(\d+)\]"), re.compile(r"replica_groups=\{\{([\d,]+)\}")
 
 
 class Array(NamedTuple):
@@ -46,6 +49,7 @@ class Instruction:
       operands: names of instructions of the same computation.
       called: names of computations, by what they are for ("calls", "body", "condition", "branches").
       target: of a custom call, the function that is called.
+      group: of a collective, how many chips have part in it; 0: all.
       op_name: the path of JAX's operation.
       frame: number of the place that it comes from, 0 where that is not known.
     """
@@ -56,6 +60,7 @@ class Instruction:
     operands: tuple[str, ...]
     called: dict[str, tuple[str, ...]]
     target: str
+    group: int
     trips: int | None
     op_name: str
     frame: int
@@ -147,12 +152,23 @@ def _instruction(line: str) -> Instruction:
         operands=tuple(_NAME.findall(inside)),
         called=called,
         target=target[1] if target else "",
+        group=_group(attributes),
         trips=int(trips[1]) if trips else None,
         op_name=op_name[1] if op_name else "",
         frame=int(frame[1]) if frame else 0,
         number=int(inside) if re.fullmatch(r"\d+", inside) else 0,
         root=left.startswith("ROOT"),
     )
+
+
+def _group(attributes: str) -> int:
+    """How many chips have part in a collective: those along some axes of a mesh, or of a list; 0: all."""
+    if found := _MESH.search(attributes):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+        return prod(int(part or sizes[axis]) for axis, part in re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2]))
+    if found := _GROUPS.search(attributes):
+        return int(found[1])
+    return len(found[1].split(",")) if (found := _CHIPS.search(attributes)) else 0
 
 
 def _closing(text: str, start: int) -> int:

@@ -61,7 +61,7 @@ class Planner:
         Raises:
           UserError: the slice does not divide the batch, or the task refuses the config.
         """
-        config = configs.changed(self.config, {"batch_size": size}) if size else self.config
+        config = with_batch(self.config, size) if size else self.config
         lowered = program.lower(config, slice.mesh, self.name)
         compiled = self._compiled(lowered, slice, config.batch_size)
         about = (slice, lowered.examples, lowered.unit, compiled.memory, lowered.stages, lowered.calls)
@@ -84,7 +84,7 @@ class Planner:
             return max(share, 1.0) if plan.fits else min(share, 0.99)
 
         unit = slice.chips * self.config.accumulate
-        most = program.examples_per_epoch(configs.changed(self.config, {"batch_size": unit}), slice.mesh)
+        most = program.examples_per_epoch(with_batch(self.config, unit), slice.mesh)
         found = batch.largest(room, self.config.batch_size, unit, most)
         if not found:
             raise UserError(f"no batch fits on {slice.name}: one example a chip is too many, or an epoch has too few")
@@ -101,6 +101,16 @@ class Planner:
         _say(f"... {time.perf_counter() - began:.0f} s{'' if compiled.hlo else ': it does not fit'}")
         self.cache.write(path, compiled)
         return compiled
+
+
+def with_batch(config: ConfigDict, size: int) -> ConfigDict:
+    """The config with another batch, and a larger one's warm-up in proportion.
+
+    Nothing that is planned depends on the warm-up, which may be longer than the run in so few steps.
+    """
+    warmup = config.optim.get("warmup_steps", 0)
+    shorter = {"optim.warmup_steps": warmup * config.batch_size // size} if size > config.batch_size and warmup else {}
+    return configs.changed(config, {"batch_size": size} | shorter)
 
 
 def _say(line: str) -> None:

@@ -31,8 +31,8 @@ def _row(plan: Plan) -> tuple[str, ...]:
     return (
         *about,
         *memory,
-        f"{counts.flops * plan.slice.chips / 1e12:.3g}",
-        f"{counts.hbm / 1e9:.3g}",
+        three_digits(counts.flops * plan.slice.chips / 1e12),
+        three_digits(counts.hbm / 1e9),
         str(sum(c.count for c in counts.collectives)),
         three_digits(counts.sent / 1e6),
         f"{1e3 * roofline.seconds:.3g}",

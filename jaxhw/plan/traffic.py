@@ -40,6 +40,7 @@ class Move:
       hbm: bytes read from and written to HBM, on a chip.
       collective: the kind of the collective that it is, if it is one.
       payload: bytes of the operands of a collective, on a chip.
+      group: how many chips have part in a collective; 0: all.
       stack: where it comes from, the innermost frame first.
     """
 
@@ -47,6 +48,7 @@ class Move:
     hbm: float
     collective: str
     payload: float
+    group: int
     stack: tuple[Frame, ...]
 
 
@@ -72,10 +74,10 @@ def _of_computation(module: Module, name: str, times: int) -> Iterator[Move]:
 
 
 def _of_instruction(module: Module, computation: Computation, i: Instruction, times: int) -> Iterator[Move]:
-    kind, payload = _collective(module, computation, i)
+    kind, payload, group = _collective(module, computation, i)
     hbm = _hbm(module, computation, i)
     if kind or hbm:
-        yield Move(times, times * hbm, kind, times * payload, _stack(module, computation, i))
+        yield Move(times, times * hbm, kind, times * payload, group, _stack(module, computation, i))
 
 
 def _stack(module: Module, computation: Computation, i: Instruction, steps: int = 3) -> tuple[Frame, ...]:
@@ -86,20 +88,20 @@ def _stack(module: Module, computation: Computation, i: Instruction, steps: int 
     return next(filter(None, found), ())
 
 
-def _collective(module: Module, computation: Computation, i: Instruction) -> tuple[str, float]:
-    """(kind, bytes of its operands) of a collective, which may lie within a fusion."""
+def _collective(module: Module, computation: Computation, i: Instruction) -> tuple[str, float, int]:
+    """(kind, bytes of its operands, chips that have part) of a collective, which may lie within a fusion."""
     kind = i.opcode.removesuffix("-start")
     if kind in COLLECTIVES:
-        return kind, sum(computation.instructions[name].size for name in i.operands)
+        return kind, sum(computation.instructions[name].size for name in i.operands), i.group
     for inner in i.called.get("calls", ()) if i.opcode == "fusion" else ():
         fused = module.computations[inner]
         if inner.startswith(CARRYING) or _ends(fused):
             continue
         for part in fused.instructions.values():
-            kind, payload = _collective(module, fused, part)
+            kind, payload, group = _collective(module, fused, part)
             if kind:
-                return ("reduce-scatter" if inner.startswith(REDUCE_SCATTER) else kind), payload
-    return "", 0.0
+                return ("reduce-scatter" if inner.startswith(REDUCE_SCATTER) else kind), payload, group
+    return "", 0.0, 0
 
 
 def _ends(fused: Computation) -> bool:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from jaxhw import config as configs
 from jaxhw.plan.batch import PRECISION, largest
+from jaxhw.plan.planning import with_batch
 
 
 @pytest.mark.parametrize("limit", [8, 64, 1000, 4097, 70_000])
@@ -23,3 +25,11 @@ def test_no_batch_and_all_batches():
     assert largest(lambda size: 0.5, 128, 8, 1000) == 0
     assert largest(lambda size: 2.0, 128, 8, 1003) == 1000
     assert largest(lambda size: 2.0, 128, 256, 200) == 0  # an epoch has too few
+
+
+@pytest.mark.parametrize(("size", "warmup"), [(4096, 122), (512, 980), (8, 980)])
+def test_a_larger_batch_has_a_shorter_warm_up(size, warmup):
+    """Whose 980 steps of 512 images are more than a run in batches of 16,000 has."""
+    config, _ = configs.parse(["--config=configs/vit.py:accelerator"], "task")
+    found = with_batch(config, size)
+    assert (found.batch_size, found.optim.warmup_steps) == (size, warmup)

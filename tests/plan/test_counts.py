@@ -28,6 +28,9 @@ def test_operations_and_bytes_meet_at_their_line():
     (one,) = counts.collectives
     assert (one.kind, one.count, one.place) == ("all-reduce", 5, "train.py:12 __call__ < train.py:30 step")
     assert one.sent == 2 * 3 / 4 * one.payload == counts.sent
+    # Of two chips each, along one axis of a mesh.
+    pairs = TEXT.replace("all-reduce(%scaled)", "all-reduce(%scaled), replica_groups=mesh['a'=2,'b'=2] {'b'}")
+    assert count([], traffic.moves(hlo.parse(pairs)), chips=4).sent == 2 * 1 / 2 * one.payload
 
 
 def test_places_are_this_package_s_or_the_user_s():

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from jaxhw.plan import hlo
 
 TEXT = Path(__file__).with_name("program.hlo").read_text()
@@ -52,3 +54,20 @@ def test_arrays_have_the_size_that_they_have_in_memory():
 def test_what_lies_beside_the_units_is_not_in_hbm():
     done = hlo.parse(TEXT).computations["main"].instructions["copy-done"]
     assert done.size == 5 * 4096 and done.hbm == 0
+
+
+@pytest.mark.parametrize(
+    ("groups", "chips"),
+    [
+        ("mesh['axis_0'=32,'axis_1'=8] {'axis_1'}", 8),
+        ("mesh['axis_0'=8,'axis_1'=1,'axis_2'=32], device_ids=([32,8]T(1,0)) {'axis_0'}", 8),
+        ("mesh['axis_0'=32,'axis_1'=8] {'axis_0','axis_1'}", 256),
+        ("mesh['axis_0'=32] {'axis_0':(4)8}", 8),
+        ("[64,4]<=[256]", 4),
+        ("{{0,1,2},{3,4,5}}", 3),
+        ("{}", 0),
+    ],
+)
+def test_how_many_chips_have_part_in_a_collective(groups, chips):
+    line = f"  ROOT %y = f32[8]{{0}} all-reduce(%x), channel_id=1, replica_groups={groups}, to_apply=%s"
+    assert hlo.parse(f"ENTRY %m (x: f32[8]) -> f32[8] {{\n{line}\n}}").computations["m"].root.group == chips
