@@ -164,6 +164,7 @@ def test_eight_devices_refine_as_one_and_nothing_is_compiled_twice(model):
     np.testing.assert_allclose(*states, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_dvgo_s_cameras_stay_where_they_are_while_its_grids_grow(tmp_path):
     results = run(tmp_path, test_task.tiny(cameras=CAMERAS, steps=20, eval_every=100, eval_all_every=0))
     assert saved(tmp_path).params["cameras"].shape == (60, 6) and np.isfinite(results["test_psnr_half"])

@@ -142,15 +142,18 @@ def test_cameras_with_noise_are_gone_on_with_if_the_noise_is_the_same(few, tmp_p
         run(config_of(scene, {"refine": "SO3xR3"}, init_from=str(tmp_path / "run")), tmp_path / "never")
 
 
-def test_another_field_and_one_that_grows_are_refused(few, tmp_path):
-    mesh = meshes.make_mesh(1)
+def test_a_scene_of_other_pictures_is_refused(few, tmp_path):
     source, _ = few
     vanilla = config_of(write(tmp_path / "scene", 9), model="vanilla", init_from=str(source))
     vanilla = vanilla.unlock()
     vanilla.scene = "demo"
     with pytest.raises(UserError, match="has no picture of a name"):
-        Nerf(vanilla.lock(), mesh)
-    config = test_task.tiny(steps=20)
+        Nerf(vanilla.lock(), meshes.make_mesh(1))
+
+
+@pytest.mark.slow
+def test_a_field_that_grows_is_refused(tmp_path):
+    config, mesh = test_task.tiny(steps=20, eval_every=100, eval_all_every=0), meshes.make_mesh(1)
     train.run(Nerf(config, mesh), config, mesh, tmp_path / "grown")
     again = test_task.tiny(init_from=str(tmp_path / "grown"))
     with pytest.raises(UserError, match="does not change its shapes while it is learnt"):
