@@ -33,7 +33,7 @@ SCENES = NAMES[5:]  # are learnt in float32 alone
 NO_PEER = ("nerfacto_fast", "dvgo")  # of PyTorch; the published nerfacto's stands beside the fast one
 OURS, THEIRS = ("bfloat16", "float32"), ("compile", "bfloat16", "float32")
 TINY = ["--config.steps=2", "--config.log_every=1", "--config.eval_every=2"]
-VIT_TINY = ["--config.optim.warmup_steps=1"]
+VIT_TINY = ["--config.optim.warmup_steps=1", "--config.batch_size=32"]
 SPEED = 0.6  # of the minutes, after which speed begins no other workload
 ROUND = 0.4  # seconds of steps that a side has in a round
 
@@ -127,7 +127,7 @@ def recipes(out: Path, cifar100: str, lego: str, vit: list[str], tiny: bool, end
     runs = {
         "nerfacto on lego": ["configs/nerfacto.py:lego", scene, f"--config.downscale={8 if tiny else 1}"],
         "ResNet-18 on CIFAR-100": ["configs/resnet18.py:accelerator", data],
-        "ViT on CIFAR-100": ["configs/vit.py:accelerator", data, *VIT_TINY[: int(tiny)], *vit],
+        "ViT on CIFAR-100": ["configs/vit.py:accelerator", data, *(VIT_TINY if tiny else []), *vit],
     }
     found = {}
     for name, (config, given, *flags) in runs.items():
