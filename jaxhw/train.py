@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,11 @@ from jaxhw.start import Refused
 from jaxhw.state import Averages, TrainState
 from jaxhw.step import make_step
 from jaxhw.task import Task
+from jaxhw.wishes import SAVE, STOP, Wishes
 
 __all__ = ["Diverged", "Observer", "Refused", "check", "make_step", "run"]
 
 PyTree = Any
-NOTHING, SAVE, STOP = range(3)  # what a process may wish; the greatest wish of all is granted
 
 
 class Diverged(UserError):
@@ -98,8 +97,8 @@ def run(
         # The loop, and what it leaves.
         for closable in (checkpoints, writer, *observers):
             closing.callback(closable.close)
-        notice = closing.enter_context(Notice())
-        loop = _Loop(task, config, mesh, checkpoints, writer, observers, stop, notice, began - earlier)
+        wishes = Wishes(stop, closing.enter_context(Notice()), mesh)
+        loop = _Loop(task, config, mesh, checkpoints, writer, observers, stop, wishes, began - earlier)
         state = loop.run(state, done)
         checkpoints.wait()
         if int(state.step) == task.steps and not loop.unevaluated:
@@ -141,7 +140,7 @@ class _Loop:
     writer: metrics.Writer | metrics.Silent
     observers: Sequence[Observer]
     stop: StopRequest
-    notice: Notice
+    wishes: Wishes
     began: float  # on time.perf_counter's clock, moved back by the time of earlier runs
 
     def __post_init__(self):
@@ -151,13 +150,11 @@ class _Loop:
         self.checkpoint_every = self.config.checkpoint_every or epoch
         self.finite = jax.jit(self.task.finite)
         self.zeros = meshes.on_mesh(lambda: Averages.zeros(self.task.metric_names), self.mesh)
-        self.greatest = meshes.make_greatest(self.mesh)
         self.stopping = False  # whether all processes know by now that one of them has been asked to stop
         self.unevaluated = False  # whether a stop has cut an evaluation short, which the next start does again
 
     def run(self, state: TrainState, first: int) -> TrainState:
         step = make_step(self.task, self.config, self.mesh)
-        running: deque[tuple[jax.Array, jax.Array | int]] = deque()
         self.logged_at, self.logged_step = time.perf_counter(), first
         if first and self._due(first, self.eval_every) and meshes.any_process(not self.writer.evaluated):
             self._evaluate(state, first)  # it was cut short
@@ -170,8 +167,7 @@ class _Loop:
                 if done - 1 in self.task.stages:
                     state = self._grow(state, done - 1)
                 state, loss = step(state, batch)
-                running.append((loss, self.greatest(self._wish())))
-                granted = self._granted(running)
+                granted = self.wishes.granted(loss)
                 self.stopping |= granted == STOP
                 if done == first + 1:
                     loss.block_until_ready()  # its compilation belongs to no log's throughput
@@ -184,19 +180,6 @@ class _Loop:
                 if stops:
                     break
         return state
-
-    def _wish(self) -> int:
-        if self.stop.asked:
-            return STOP
-        return SAVE if self.notice.taken() else NOTHING
-
-    def _granted(self, running: deque[tuple[jax.Array, jax.Array | int]]) -> int:
-        """What all know by now of the wishes: the host may run ahead by two steps, not by the whole epoch."""
-        if len(running) <= 2:
-            return NOTHING
-        past, wish = running.popleft()
-        past.block_until_ready()
-        return int(wish)
 
     def _next(self, batches: Iterator[PyTree], state: TrainState, done: int, first: int) -> PyTree:
         """The next batch; if it cannot be made (of a picture that cannot be read, say), the state is saved first."""
