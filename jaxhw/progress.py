@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tqdm import tqdm
 
 from jaxhw import streams
+from jaxhw.durations import duration
 from jaxhw.observer import Observer
 from jaxhw.state import Variables
 from jaxhw.task import Task
@@ -43,7 +44,7 @@ class Forecast:
         if self.told and 1 / self.CHANGED < pace / self.told < self.CHANGED:
             return ""
         self.told = pace
-        left = _duration((self.steps - step) * pace)
+        left = duration((self.steps - step) * pace)
         return f"step {step} of {self.steps}: {1 / pace:.3g} steps a second, {left} left" + (
             " at this stage's speed" if any(stage > step for stage in self.stages) else ""
         )
@@ -51,13 +52,6 @@ class Forecast:
     def pause(self) -> None:
         """Something else than training took time: what is being measured begins anew."""
         self.since = None
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Progress(Observer):

@@ -15,7 +15,7 @@ def told(forecast, paces, start=0):
 
 def test_the_time_left_is_told_after_the_first_steps_without_the_compilation():
     lines = told(Forecast(1000, ()), [30.0, *[0.5] * 999])
-    assert lines == [(21, "step 21 of 1000: 2 steps a second, 8 min left")]
+    assert lines == [(21, "step 21 of 1000: 2 steps a second, 8.2 min left")]
 
 
 def test_it_is_told_again_when_a_stage_changes_it_and_only_then():
@@ -23,7 +23,7 @@ def test_it_is_told_again_when_a_stage_changes_it_and_only_then():
     paces = [9.0, *[0.5] * 99, 9.0, *[0.55] * 99, 9.0, *[2.0] * 799]
     lines = told(Forecast(1000, (100, 200)), paces)
     assert [step for step, _ in lines] == [21, 221]
-    assert lines[0][1].endswith("8 min left at this stage's speed") and lines[1][1].endswith("26 min left")
+    assert lines[0][1].endswith("8.2 min left at this stage's speed") and lines[1][1].endswith("26 min left")
 
 
 def test_an_evaluation_is_not_counted_as_training():

@@ -10,10 +10,12 @@ and points.png if the study has points.
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxhw import files, json_file, metrics, plots, study
+from jaxhw.durations import duration
 from jaxhw.errors import UserError
 
 
@@ -144,13 +146,6 @@ def _cell(values: list[Any], show: Callable[[Any], str]) -> str:
     return ", ".join(dict.fromkeys(map(show, values))) or "-"
 
 
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 1:
-        return f"{int(hours)} h {int(minutes) % 60:02d} min"
-    return f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.1f} s"
-
-
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "run": ("run", str),
     "dataset": ("dataset", str),
@@ -161,7 +156,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "test_final": ("test, final", "{:.2%}".format),
     "val_knn": ("validation, kNN", "{:.2%}".format),
     "test_knn": ("test, kNN", "{:.2%}".format),
-    "seconds": ("time", _duration),
+    "seconds": ("time", partial(duration, digits=3)),
     "steps": ("steps", "{:,}".format),
     "epochs": ("epochs", "{:.4g}".format),
     "seed": ("seed", "{}".format),

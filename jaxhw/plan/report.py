@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jaxhw.durations import duration
 from jaxhw.plan.counts import Counts, Line
 from jaxhw.plan.planning import Plan
 from jaxhw.plan.roofline import Roofline
@@ -46,12 +47,6 @@ def _row(plan: Plan) -> tuple[str, ...]:
 def three_digits(number: float) -> str:
     """Of what may be large or small, without an exponent where it is large."""
     return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """In the unit that leaves the fewest digits: "0.94 s", "38 min", "7.53 h"."""
-    unit, size = next(((unit, size) for unit, size in (("h", 3600), ("min", 60)) if seconds >= size), ("s", 1))
-    return f"{three_digits(seconds / size)} {unit}"
 
 
 def explained(plan: Plan, advise: bool) -> list[str]:

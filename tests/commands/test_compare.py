@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from jaxhw import __main__ as cli
 from jaxhw import plots, study
 
@@ -116,13 +114,6 @@ def test_a_folder_without_metrics_is_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("seconds, text", [(5.25, "5.2 s"), (90, "1.5 min"), (3600 * 25 + 60, "25 h 01 min")])
-def test_duration(seconds, text):
-    from jaxhw.commands.compare import _duration
-
-    assert _duration(seconds) == text
-
-
 def test_pre_training_runs_are_compared_by_knn(tmp_path, capsys):
     lines = [
         {"step": 9, "time": 3.0, "epoch": 1.0, "loss": 4.0},
@@ -163,7 +154,7 @@ def test_a_study_s_runs_are_averaged_over_their_seeds(tmp_path, capsys, monkeypa
     assert (half["run"], half["test, final"]) == ("probe of half", "25.00%")
     assert half["state"] == "1 of 2 seeds; not run: no data"
     assert (whole["test, final"], whole["seed"], whole["state"]) == ("62.50% ± 17.68%", "0, 1", "2 seeds")
-    assert (whole["time"], whole["steps"]) == ("1.0 min", "100")
+    assert (whole["time"], whole["steps"]) == ("60 s", "100")
     assert list(drawn) == ["probe of all"]
     assert [line["val_accuracy"] for line in drawn["probe of all"] if "val_accuracy" in line] == [0.625, 0.625]
     assert (tmp_path / "out" / "points.png").read_bytes() == (tmp_path / "parts" / "points.png").read_bytes()

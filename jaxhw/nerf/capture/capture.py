@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxhw import files, lock
 from jaxhw.decoding import WHITE
+from jaxhw.durations import duration
 from jaxhw.errors import UserError
 from jaxhw.nerf.capture import colmap, features, findings, frames, masks, pictures, poses, report, scene_files
 from jaxhw.nerf.capture.findings import best_of
@@ -72,7 +73,7 @@ def run(request: Request) -> str:
         given = out / "masks" if (out / "masks").is_dir() else None
         count = len(found.kept)
         if not ledger.phases.get("features"):
-            few, many = map(_duration, poses.estimate(found.video, count))
+            few, many = map(duration, poses.estimate(found.video, count))
             say(f"the poses of {count} pictures take about {few} where they have little texture, {many} where much")
         key = features.extract(ledger, work, out / "images", given, request.camera, request.shared)
         names = [kept.name for kept in found.kept]
@@ -164,7 +165,3 @@ def _why(told: Sequence[findings.Picture]) -> str:
     """The most common reason why a picture has no pose, without its numbers."""
     reasons = [picture.reason for picture in told if picture.reason]
     return max(reasons, key=reasons.count, default="there are too few pictures")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
